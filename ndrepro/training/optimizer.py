@@ -1,13 +1,11 @@
-"""The recipe's optimizer and schedule: stochastic gradient descent with momentum, learning rate set at every step.
+"""The recipe's optimizer: stochastic gradient descent with momentum, learning rate set at every step.
 
-The schedule is a plain function of the step, so that a resumed run needs no scheduler's state. The update is written
-out here, in the order of operations of ``torch.optim.SGD`` (a test holds the two equal bit for bit): it stays the
-same whatever a version of torch fuses, and making one of torch's would load its compiler, seconds before every run.
+The update is written out here, in the order of operations of ``torch.optim.SGD`` (a test holds the two equal bit for
+bit): it stays the same whatever a version of torch fuses, and making one of torch's would load its compiler, seconds
+before every run.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import nn
@@ -52,19 +50,3 @@ class SGD:
 def make_optimizer(net: nn.Module, experiment: Experiment) -> SGD:
     """SGD over every parameter, with the experiment's momentum and weight decay."""
     return SGD(net, experiment.momentum, experiment.weight_decay)
-
-
-def learning_rate(experiment: Experiment, step: int, total_steps: int) -> float:
-    """The learning rate of the step after ``step`` steps: cosine from the start value to 0 over the whole run
-    (Loshchilov and Hutter 2017, eq. 5, without restarts), constant, multiplied by ``decay`` after every epoch, or
-    divided by ``drop`` at every one of ``drops``, fractions of the whole run (He et al. 2016, section 4.2: by 10 at
-    32,000 and 48,000 of 64,000 iterations).
-    """
-    if experiment.schedule == "step":
-        passed = sum(step >= fraction * total_steps for fraction in experiment.drop_fractions)
-        return experiment.learning_rate / experiment.drop**passed
-    if experiment.schedule == "constant":
-        return experiment.learning_rate
-    if experiment.schedule == "exponential":
-        return experiment.learning_rate * experiment.decay ** (step * experiment.epochs // total_steps)
-    return 0.5 * experiment.learning_rate * (1.0 + math.cos(math.pi * step / total_steps))

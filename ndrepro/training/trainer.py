@@ -30,7 +30,7 @@ from ndrepro.training.data.batches import BatchSource
 from ndrepro.training.deconv_kernels.kernels import finite_check_of
 from ndrepro.training.dropout_streams import Dropouts
 from ndrepro.training.evaluate import Evaluation, evaluate, right_answers
-from ndrepro.training.optimizer import SGD, learning_rate
+from ndrepro.training.optimizer import SGD
 from ndrepro.training.process_group import ALONE, Alone
 from ndrepro.training.run_logs import Unrecorded
 from provenance.capture.environment import usage
@@ -120,7 +120,7 @@ class Trainer:
         loss = mean_loss(logits, labels, count)
         loss.backward()
         self.group.sum_gradients(self.net)
-        self.optimizer.step(learning_rate(self.experiment, step, self.total_steps))
+        self.optimizer.step(self.experiment.rate_at(step, self.total_steps))
         self.group.end_step(self.net)
         if self._finite is not None:
             self._finite.end_step(step + 1)
@@ -156,7 +156,7 @@ class Trainer:
             train_accuracy=place.correct / place.seen,
             test_loss=test.loss,
             test_accuracy=test.accuracy,
-            learning_rate=learning_rate(self.experiment, place.step - 1, self.total_steps),
+            learning_rate=self.experiment.rate_at(place.step - 1, self.total_steps),
             train_top5_accuracy=None if place.correct_top5 is None else place.correct_top5 / place.seen,
             test_top5_accuracy=test.top5_accuracy,
         )

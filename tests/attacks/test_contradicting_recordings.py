@@ -61,6 +61,34 @@ def test_a_repetition_whose_recording_does_not_verify_gets_no_verdict(tmp_path: 
         author.reproduce(run)
 
 
+LOGS = """
+open('m.csv', 'w').write('step,accuracy\\n1,0.5\\n2,0.6\\n')
+open('m.jsonl', 'a').write('{"step": 1, "loss": "nan", "of": {"x": true}}\\n')
+"""
+
+
+def test_metrics_that_the_kept_log_contradicts_do_not_verify(tmp_path: Path) -> None:
+    """Before, only a repetition found them. The log that was continued is the control."""
+    author = Stranger.make(tmp_path / "a", {"train.py": LOGS, "m.jsonl": '{"step": 0, "loss": 3.0}\n'})
+    run = author.record(outputs=("m.*",), metrics=("m.*",))
+    rows = run.metrics.read_bytes()
+    assert len(rows.splitlines()) == 3 and not failing_checks(run), "the control"
+    forged = (
+        rows.replace(b"0.6", b"0.9999"),
+        rows + b'{"step": 3, "accuracy": 0.9999, "file": "m.csv"}\n',
+        b"".join(rows.splitlines(keepends=True)[:-1]),
+        rows.replace(b'"m.csv"', b'"m.jsonl"'),
+    )
+    for content in forged:
+        assert content != rows
+        run.metrics.write_bytes(content)
+        assert failing_checks(run) == ["metrics"], content
+    run.metrics.write_bytes(rows)
+    quiet = author.record(outputs=("m.*",))
+    quiet.metrics.write_text('{"accuracy": 0.9999, "file": "m.csv"}\n')
+    assert failing_checks(quiet) == ["metrics"], "no log was asked for"
+
+
 def test_a_script_whose_log_cannot_be_read_is_not_signed_as_completed(tmp_path: Path) -> None:
     with (
         pytest.raises(ProvenanceError, match=r"metrics\.jsonl"),

@@ -7,10 +7,13 @@ no digest with its repetition counted as trained on the same data.
 from __future__ import annotations
 
 import json
+import warnings
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dishonest_author import copied, edit_results, edit_trail, manifest_of, sign_again, verified
 from real_runs import Bench
@@ -21,6 +24,7 @@ from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import CHECKED
+from ndrepro.training.data.own_data.npz_arrays import load
 from provenance.attestation.manifest import Resource
 from provenance.formats.digest import file_digest
 
@@ -116,3 +120,22 @@ def test_a_digest_of_another_kind_does_not_switch_the_evaluation_off(honest: Fin
     early = judge(folder, honest.folder)
     assert early.verdict == "identical", "a record of a release without digests of images"
     assert evaluation_implied([replace(early, claims=early.claims[-1:])]) is None, "so its weights are evaluated"
+
+
+def test_an_array_that_is_in_a_file_twice_is_refused(tmp_path: Path) -> None:
+    """Readers take the first or the last: before, the last labels were trained on, without a word."""
+    images, labels = np.zeros((6, 8, 8), dtype=np.uint8), np.arange(6) % 3
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    place = tmp_path / "data.npz"
+    np.savez(place, **arrays)
+    assert load(place).test.labels.tolist() == labels.tolist(), "the control"
+    for name in ("y_test.npy", "y_test"):
+        np.savez(place, **arrays)
+        with (
+            warnings.catch_warnings(action="ignore"),
+            zipfile.ZipFile(place, "a") as archive,
+            archive.open(name, "w") as stream,
+        ):
+            np.lib.format.write_array(stream, labels[::-1])
+        with pytest.raises(DataError, match="an array is in it twice"):
+            load(place)

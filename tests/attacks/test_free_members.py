@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dishonest_author import copied, manifest_of, sign_again, verified
+from dishonest_author import agreeing, copied, manifest_of, sign_again, verified
 from real_runs import Bench
 
 from ndrepro.execution.runs.run import Finished
-from ndrepro.execution.runs.run_account import Account
 from ndrepro.execution.runs.run_checks import contradiction, predicate, request
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.messages import Request, read_json
-from provenance.attestation.manifest import Manifest, Resource
+from provenance.attestation.manifest import Resource
 
 Edit = Callable[[RunFolder], dict[str, Any]]
 FALSE = 0.9999
@@ -129,22 +127,6 @@ FREE: dict[str, Edit] = {
     "negative time": document("environment.json", "end", "usage", user_seconds=-1.0),
     "memory as a text": document("environment.json", *SEAL, "machine", memory_bytes="much"),
 }
-
-
-def agreeing(folder: RunFolder, manifest: Manifest) -> dict[str, Any]:
-    """The fields of the manifest as its files now imply them, as the recorder makes them."""
-    asked = {name: value for name, value in read_json(folder.request).items() if name != "test_accuracy"}
-    account = Account(folder, Request.from_json(asked))
-    account.read(None)
-    made = {item.name: item for item in account.dependencies if item.name not in ("source", "code")}
-    census = next(item for item in account.byproducts((), None) if item.name == "layer census")
-    machine = {name: value for name, value in account.machine.items() if name not in ("imported_files", "loaded_code")}
-    return {
-        "dependencies": tuple(made.get(item.name, item) for item in manifest.dependencies),
-        "byproducts": tuple(census if item.name == census.name else item for item in manifest.byproducts),
-        "internal_parameters": dict(account.internal_parameters),
-        "machine": {**manifest.machine, **machine},
-    }
 
 
 def refusal(honest: Finished, into: Path, edit: Edit) -> str:

@@ -13,10 +13,10 @@ import pytest
 from strange_programs import CONFINED, Stranger, manifest_of
 
 from ndrepro.analysis.notebook_times import without_times
-from ndrepro.execution.programs.metrics_files import _text_rows
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.program_record import ProgramRecord
 from ndrepro.protocol.recorded.environment import CAPTURED
+from ndrepro.protocol.recorded.logged_rows import text_rows
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.errors import StorageError
@@ -148,7 +148,7 @@ def test_texts_that_python_takes_for_numbers_stay_texts(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("\ufeffrun,id,loss,git\n2024_01,0012,0.5,1e10x\n1_2,7,-1.5e-3,nan\n")
     (tmp_path / "m.jsonl").write_text('{"note": "a\u2028b", "loss": 1, "file": "other"}\n{"loss": 2}\n')
     files = tmp_path / "log.csv", tmp_path / "m.jsonl"
-    logged: list[dict[str, Any]] = [dict(row) for path in files for row in _text_rows(path, path.read_bytes())]
+    logged: list[dict[str, Any]] = [dict(row) for path in files for row in text_rows(path, path.read_bytes())]
     assert logged[0] == {"run": "2024_01", "id": "0012", "loss": 0.5, "git": "1e10x"}
     assert logged[1]["run"] == "1_2" and logged[1]["id"] == 7 and logged[1]["loss"] == -0.0015
     assert [row["loss"] for row in logged[2:]] == [1, 2]

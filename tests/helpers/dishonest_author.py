@@ -21,10 +21,11 @@ from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan, dra
 from ndrepro.execution.resumption.recorded_states import checkpoint_state
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import RunOptions
+from ndrepro.execution.runs.run_account import Account
 from ndrepro.execution.runs.run_checks import CHECKS
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.messages import Scores
+from ndrepro.protocol.messages import Request, Scores, read_json
 from ndrepro.protocol.training_record import METRICS_SUMMARY, metrics_summary
 from ndrepro.protocol.training_state import Place, StateDigest, read_states
 from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
@@ -63,6 +64,22 @@ def sign_again(folder: RunFolder, bench: Bench, **changes: Any) -> None:
     manifest = replace(manifest_of(folder), **changes)
     signed = sign_envelope(Statement.about(manifest).to_bytes(), KeyRing(bench.options.home).signer())
     folder.manifest.write_bytes(write_envelope(*read_envelope(signed)))
+
+
+def agreeing(folder: RunFolder, manifest: Manifest) -> dict[str, Any]:
+    """The fields of the manifest as its files now imply them, as the recorder makes them."""
+    asked = {name: value for name, value in read_json(folder.request).items() if name != "test_accuracy"}
+    account = Account(folder, Request.from_json(asked))
+    account.read(None)
+    made = {item.name: item for item in account.dependencies if item.name not in ("source", "code")}
+    census = next(item for item in account.byproducts((), None) if item.name == "layer census")
+    machine = {name: value for name, value in account.machine.items() if name not in ("imported_files", "loaded_code")}
+    return {
+        "dependencies": tuple(made.get(item.name, item) for item in manifest.dependencies),
+        "byproducts": tuple(census if item.name == census.name else item for item in manifest.byproducts),
+        "internal_parameters": dict(account.internal_parameters),
+        "machine": {**manifest.machine, **machine},
+    }
 
 
 def verified(folder: RunFolder, bench: Bench) -> Verdict:

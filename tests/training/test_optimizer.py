@@ -7,7 +7,7 @@ import torch
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.training.optimizer import SGD, learning_rate
+from ndrepro.training.optimizer import SGD
 
 
 def network() -> torch.nn.Module:
@@ -40,24 +40,24 @@ def test_the_update_is_torchs_bit_for_bit(momentum: float, weight_decay: float, 
 def test_cosine_goes_from_the_start_value_to_zero() -> None:
     experiment = Experiment.from_name("vgg16_nd_100")
     total = 391 * 100
-    rates = [learning_rate(experiment, step, total) for step in (0, total // 2, total)]
+    rates = [experiment.rate_at(step, total) for step in (0, total // 2, total)]
     assert rates == pytest.approx([0.1, 0.05, 0.0], abs=1e-12)
     reference = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD(network().parameters(), lr=0.1), 10)
     for step in range(10):
-        assert learning_rate(experiment, step, 10) == pytest.approx(reference.get_last_lr()[0], rel=1e-9)
+        assert experiment.rate_at(step, 10) == pytest.approx(reference.get_last_lr()[0], rel=1e-9)
         reference.optimizer.step()
         reference.step()
 
 
 def test_constant_stays() -> None:
     experiment = Experiment.from_name("vgg16_nd_1", {"schedule": "constant", "learning_rate": "0.01"})
-    assert {learning_rate(experiment, step, 7) for step in range(7)} == {0.01}
-    assert math.isclose(learning_rate(experiment, 3, 7), 0.01)
+    assert {experiment.rate_at(step, 7) for step in range(7)} == {0.01}
+    assert math.isclose(experiment.rate_at(3, 7), 0.01)
 
 
 def test_exponential_falls_by_the_same_part_after_every_epoch() -> None:
     experiment = Experiment.from_name("vgg16_nd_4", {"schedule": "exponential", "decay": "0.5", "learning_rate": "0.8"})
-    rates = [learning_rate(experiment, step, 4 * 7) for step in range(4 * 7)]
+    rates = [experiment.rate_at(step, 4 * 7) for step in range(4 * 7)]
     assert rates == [0.8] * 7 + [0.4] * 7 + [0.2] * 7 + [0.1] * 7
 
 
@@ -68,7 +68,7 @@ def test_steps_divide_by_ten_where_he_et_al_divide() -> None:
     experiment = Experiment.from_name("resnet18_bn_160", HE)
     assert (experiment.learning_rate, experiment.momentum, experiment.batch_size) == (0.1, 0.9, 128)
     total = 64_000
-    rates = {step: learning_rate(experiment, step, total) for step in (0, 31_999, 32_000, 47_999, 48_000, total - 1)}
+    rates = {step: experiment.rate_at(step, total) for step in (0, 31_999, 32_000, 47_999, 48_000, total - 1)}
     assert list(rates.values()) == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
 
 
@@ -77,7 +77,7 @@ def test_steps_are_torchs_at_the_fractions_asked_for() -> None:
     optimizer = torch.optim.SGD(network().parameters(), lr=0.1)
     reference = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[30, 60, 90], gamma=0.2)
     for step in range(100):
-        assert learning_rate(experiment, step, 100) == pytest.approx(reference.get_last_lr()[0], rel=1e-12)
+        assert experiment.rate_at(step, 100) == pytest.approx(reference.get_last_lr()[0], rel=1e-12)
         optimizer.step()
         reference.step()
 

@@ -17,7 +17,10 @@ def checkpoint_state(path: Path) -> tuple[Place, StateDigest]:
     """
     tensors, metadata = read_tensors(path)
     try:
-        place = Place.from_json(parse(metadata["ndrepro"].encode())["place"])
+        document = parse(metadata.pop("ndrepro").encode())
+        if metadata or set(document) != {"schema", "place", "experiment"}:
+            raise ValueError(f"its header has {', '.join(map(str, (*metadata, *document)))[:80]}")
+        place = Place.from_json(document["place"])
         return place, StateDigest.of_checkpoint(place, tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error.message}", error.cure) from None

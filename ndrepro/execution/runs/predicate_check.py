@@ -21,12 +21,14 @@ from ndrepro.execution.runs.recorded_data_check import check_data
 from ndrepro.execution.runs.run_account import BUILDER, Account
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.messages import Request, Scores, read_json
+from ndrepro.protocol.messages import Request, Result, Scores, read_json
 from ndrepro.protocol.recorded.bounds import (
     CLOCK_TOLERANCE,
     LONGEST_SET_BACK_SECONDS,
     check_accuracies,
     check_device,
+    check_epochs,
+    check_processes,
     check_timing,
     check_use,
 )
@@ -35,12 +37,17 @@ from ndrepro.protocol.recorded.manifest_parts import check_parts
 from ndrepro.protocol.recorded.training_files import MODEL, read_timing
 from ndrepro.protocol.run_kind import TRAINING_TYPE
 from ndrepro.protocol.training_record import CODE, LAYER_CENSUS, METRICS_SUMMARY, external_parameters
+from provenance.attestation.dsse import read_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import CLOCK, ENERGY, ERROR, NOT_RECORDED, SOURCE, Manifest
+from provenance.attestation.run_files import MANIFEST
+from provenance.attestation.statement import Statement
 from provenance.capture.unavailable import is_missing, printable
 from provenance.comparison.kept_source import expect_as_kept
 from provenance.errors import ManifestError, SourceError
+from provenance.formats.bounded_read import read_bounded
 from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.folder_tree import files_below
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.strict_json import Field
 from provenance.ledger_entries.entry import CHECKPOINT, Entry
@@ -199,7 +206,10 @@ def _check_outcome(folder: RunFolder, manifest: Manifest, request: Request, acco
     else:
         outcome = "interrupted"  # nobody saw a training process end
     expect_equal("outcome", manifest.outcome, outcome)
-    if manifest.outcome == "completed" and (failed or account.problem):
+    whole = manifest.outcome == "completed"
+    if whole and any(path.exists() for path in folder.results(request.experiment.processes)[1:]):
+        raise ManifestError("outcome: 'completed', and a process other than the first left a result: it failed")
+    if whole and (failed or account.problem):
         raise ManifestError(f"outcome: 'completed', with an error ({account.problem or ERROR})")
 
 
@@ -211,12 +221,17 @@ def _check_files(folder: RunFolder, manifest: Manifest, request: Request, accoun
     torn = manifest.outcome == "killed"
     if manifest.outcome == "completed":
         check_device(manifest, request.experiment)
+        ranks = account.documents[folder.environment.name].get("processes")
+        check_processes(ranks, request.experiment, str(manifest.internal_parameters.get("device")))
     data = DataRecord.read(folder.dataset) if folder.dataset.exists() else None
     scores: tuple[Scores, ...] = ()
     if folder.metrics.exists():
         scores = tuple(Scores.from_row(row) for row in read_scalars(folder.metrics, tolerate_torn=torn))
+    if scores and folder.result.exists() and Result.from_json(read_json(folder.result)).epochs != scores[-1].epoch:
+        raise ManifestError(f"{folder.result.name}: other epochs than {folder.metrics.name}")
     if data is not None:
         check_accuracies(scores, data.scored_images)
+        check_epochs(scores, request.experiment, data.train_images)
     if folder.timing.exists():
         rows = read_scalars(folder.timing, tolerate_torn=torn)
         timing = tuple(read_timing(row) for row in rows)
@@ -239,6 +254,8 @@ def check_times(folder: RunFolder, manifest: Manifest) -> str:
     earlier = sum(1 for each in kept.iterdir()) if kept.is_dir() and not kept.is_symlink() else 0
     if earlier > len(manifest.attempts) - 1:
         raise ManifestError(f"attempts: {len(manifest.attempts)}, and manifests of {earlier} earlier ones are kept")
+    if earlier:
+        _check_earlier(kept, manifest)
     check_use(manifest)
     set_back = _set_back(manifest)
     for event, time in _in_ledger(folder, manifest):
@@ -248,6 +265,14 @@ def check_times(folder: RunFolder, manifest: Manifest) -> str:
                 f"metadata: {manifest.started_on} to {manifest.finished_on}, {event} in the ledger {time}"
             )
     return f"; the clock was set back by {set_back} while it ran" if set_back else ""
+
+
+def _check_earlier(kept: Path, manifest: Manifest) -> None:
+    """Raises ManifestError or EnvelopeError where a manifest that is kept is of no earlier attempt at this run."""
+    for path in files_below(kept, MANIFEST):
+        earlier = Statement.from_bytes(read_envelope(read_bounded(path))[1]).manifest
+        if earlier.invocation_id != manifest.invocation_id or earlier.ledger.sequence >= manifest.ledger.sequence:
+            raise ManifestError(f"attempts/{path.parent.name}: no manifest of an earlier attempt at this run")
 
 
 def _set_back(manifest: Manifest) -> timedelta:

@@ -16,16 +16,21 @@ kinds have checks of their own (``ndrepro.execution.verification.checks_by_kind`
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from ndrepro.execution.own_sources.network_files import NetworkFiles, expect_source
 from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs import predicate_check
+from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.errors import CheckpointError, TrainingFailed
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json
+from ndrepro.protocol.recorded.bounds import steps_per_epoch
 from ndrepro.protocol.training_record import TrainingRecord, metrics_summary
 from ndrepro.protocol.training_state import StateDigest, read_states, read_tensors
 from ndrepro.text.plurals import plural
@@ -77,8 +82,14 @@ def weights(root: Path, manifest: Manifest) -> CheckResult:
     folder = RunFolder(root)
     if not folder.weights.exists():
         return _absent("weights", manifest, "no final weights were written")
+    asked = Request.from_json(read_json(folder.request)).experiment
     recorded = Trail(folder.trail)
-    final, _ = read_tensors(folder.weights)
+    _expect_network(folder, recorded, asked)
+    final, header = read_tensors(folder.weights)
+    said = {"experiment": asked.name, "steps": int(recorded.records[-1, 0])}
+    # releases without state digests wrote other headers
+    if folder.states.exists() and (set(header) != {"ndrepro"} or json.loads(header["ndrepro"]) != said):
+        raise TrailError(f"{folder.weights.name}: its header is not of these weights: {str(header)[:80]}")
     if set(final) != {tensor.name for tensor in recorded.tensors}:
         raise TrailError(f"{folder.weights.name}: other tensors than the trail's")
     hashes = recorded.records[-1, 2:].tolist()
@@ -88,6 +99,19 @@ def weights(root: Path, manifest: Manifest) -> CheckResult:
     if differ:
         raise TrailError(f"{folder.weights.name}: not the trail's last step in {', '.join(differ[:5])}")
     return CheckResult("weights", "pass", f"{len(final)} tensors as in the trail's last step")
+
+
+def _expect_network(folder: RunFolder, recorded: Trail, experiment: Experiment) -> None:
+    """Raises ManifestError where model.json has other tensors than the trail, or other counts than these have."""
+    if not folder.model.exists():
+        return
+    document, shapes = read_json(folder.model), {tensor.name: list(tensor.shape) for tensor in recorded.tensors}
+    if document["tensors"] != shapes:
+        raise ManifestError(f"{folder.model.name}: other tensors than the trail's")
+    counted = document["summary"]["trainable_parameters"] + document["summary"]["buffers"]
+    # a network of one's own may freeze some, or share them
+    if not is_own_network(experiment.arch) and counted != sum(map(math.prod, shapes.values())):
+        raise ManifestError(f"{folder.model.name}: it counts {counted} numbers, its tensors have others")
 
 
 def metrics(root: Path, manifest: Manifest) -> CheckResult:
@@ -106,9 +130,32 @@ def metrics(root: Path, manifest: Manifest) -> CheckResult:
         last = Trail(folder.trail).last()
         if len(rows) != epochs or (rows and last and rows[-1].step != last[0]):
             raise ManifestError(f"{folder.metrics.name}: {len(rows)} epochs, expected {epochs} ending with the trail")
+    if manifest.outcome != "failed":
+        _expect_losses(folder, rows, asked)
     if TrainingRecord.of(manifest).summary != metrics_summary(rows):
         raise ManifestError(f"{folder.metrics.name}: not what the manifest's summary says")
     return CheckResult("metrics", "pass", f"{plural(len(rows), 'epoch')}, as in the manifest's summary")
+
+
+def _expect_losses(folder: RunFolder, rows: Sequence[Scores], asked: Request) -> None:
+    """Raises ManifestError where an epoch's train loss is not the mean over its images of the losses in the trail."""
+    if not (folder.dataset.exists() and folder.trail.exists() and len(recorded := Trail(folder.trail))):
+        return
+    images = DataRecord.read(folder.dataset).train_images
+    steps, first = steps_per_epoch(asked.experiment, images), int(recorded.records[0, 0])
+    losses, batch = recorded.records[:, 1].copy().view("float64"), asked.experiment.batch_size
+    for row in rows:
+        last = row.step - first + 1
+        if last > len(losses):  # of a killed process, which writes some steps of a GPU together
+            break
+        found = losses[max(last - steps, 0) : last]
+        mean = math.nan
+        if len(found) == steps:  # the last batch may be smaller
+            mean = (batch * float(found.sum()) - (steps * batch - images) * float(found[-1])) / images
+        if not (math.isclose(mean, row.train_loss, rel_tol=1e-9) or (math.isnan(row.train_loss) and math.isnan(mean))):
+            raise ManifestError(
+                f"{folder.metrics.name}, epoch {row.epoch}: train loss {row.train_loss:g}, the trail's is {mean:g}"
+            )
 
 
 def states(root: Path, manifest: Manifest) -> CheckResult:
@@ -120,6 +167,8 @@ def states(root: Path, manifest: Manifest) -> CheckResult:
     _check_rows(folder, manifest, rows)
     by_step = {row.step: row for row in rows}
     compared = [step for step in folder.checkpoint_steps() if step in by_step]
+    if manifest.outcome == "completed" and len(compared) < len(folder.checkpoint_steps()):
+        raise ManifestError(f"{folder.checkpoints.name}: one is after a step whose state no row has")
     for step in compared:
         expect_state(folder.checkpoint(step), by_step[step])
     if manifest.outcome == "completed":

@@ -7,7 +7,7 @@
                     copy is the file that it is of; no file is listed with two contents, and nothing lies among the
                     copies that is not listed
     13 trail        every process's trail is whole
-    14 metrics      every row is whole
+    14 metrics      every row is whole, and of a log of which the copy of an output is there those at its end
     15 outcome      outcome, exit code, stops and the recorder's error agree
     16 times        start, end, attempts and the ledger's times agree
 
@@ -16,15 +16,18 @@ What the recorder saw of the program (streams, usage, interpreters) is its word:
 
 from __future__ import annotations
 
+import csv
 import json
 import os.path
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.runs.predicate_check import check_members, expect_equal
-from ndrepro.execution.verification.script_checks import check_environment, expect_names, metrics, source, times
+from ndrepro.execution.verification import script_checks
+from ndrepro.execution.verification.script_checks import check_environment, expect_names, source, times
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
 from ndrepro.protocol.program_record import (
@@ -44,6 +47,7 @@ from ndrepro.protocol.program_record import (
     outcome_of,
 )
 from ndrepro.protocol.recorded.environment import CAPTURED
+from ndrepro.protocol.recorded.logged_rows import EVENTS, FILE, MOST_ROWS, text_rows
 from ndrepro.protocol.recorded.manifest_parts import PROGRAM_ANNOTATIONS, check_facts, check_parts
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import (
@@ -60,10 +64,11 @@ from provenance.attestation.manifest import (
 from provenance.attestation.run_files import inside
 from provenance.attestation.verdict import CheckResult, ExtraCheck
 from provenance.capture.unavailable import at, mapping
-from provenance.errors import ManifestError, TrailError
+from provenance.errors import ManifestError, ProvenanceError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest, file_digest
 from provenance.formats.listing import parse
+from provenance.formats.metrics_log import Row, read_scalars
 from provenance.formats.strict_json import Field
 from provenance.formats.trail import Trail
 from provenance.observation.process_record import read_processes
@@ -241,6 +246,34 @@ def trail(root: Path, manifest: Manifest) -> CheckResult:
             raise TrailError(f"{path.name}: {'; '.join(problems)}", _ASK)
         records += len(recorded)
     return CheckResult("trail", "pass", f"{plural(records, 'record')} in {plural(len(paths), 'trail')}")
+
+
+def metrics(root: Path, manifest: Manifest) -> CheckResult:
+    """14: every row is whole, and none is another than its log has, where that was kept as an output."""
+    folder, found = RunFolder(root), script_checks.metrics(root, manifest)
+    rows = read_scalars(folder.metrics, tolerate_torn=True) if folder.metrics.exists() else []
+    record, logged = ProgramRecord.of(manifest), dict[str, list[Row]]()
+    for row in rows:
+        logged.setdefault(str(row.get(FILE)), []).append(row)
+    if logged and not record.wanted_metrics:
+        raise ManifestError(f"{folder.metrics.name}: it has rows, and no log was asked for", _ASK)
+    if record.outlived_by or len(rows) >= MOST_ROWS:  # a log may have grown meanwhile, and not all of it been read
+        return found
+    for path, taken in logged.items():
+        copy = folder.output_copies / path
+        if EVENTS in copy.name or not inside(path) or not copy.is_file():
+            continue
+        # what a log held before the start is none of the run's
+        kept = [repr({**row, FILE: path}) for row in _readable(copy)]
+        if kept[len(kept) - len(taken) :] != list(map(repr, taken)):
+            raise ManifestError(f"{folder.metrics.name}: its rows of {path} are not those of the kept copy", _ASK)
+    return found
+
+
+def _readable(copy: Path) -> Iterator[Row]:
+    """The rows of a log up to the first that is none, as its recorder read them."""
+    with suppress(ProvenanceError, ValueError, RecursionError, csv.Error):
+        yield from text_rows(copy, read_bounded(copy, LOG_BYTES))
 
 
 def outcome(root: Path, manifest: Manifest) -> CheckResult:

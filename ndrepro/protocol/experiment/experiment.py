@@ -12,6 +12,7 @@ elsewhere is the same experiment.
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -49,6 +50,21 @@ class Experiment(ExperimentSettings):
         ``settings`` are top-level keys with values of their type. Raises UsageError as the class does.
         """
         return cls(arch, method, epochs, dataset, **{**_recipe(arch, dataset), **settings})
+
+    def rate_at(self, step: int, total_steps: int) -> float:
+        """The learning rate of the step after ``step`` steps: cosine from the start value to 0 over the whole run
+        (Loshchilov and Hutter 2017, eq. 5, without restarts), constant, multiplied by ``decay`` after every epoch, or
+        divided by ``drop`` at every one of ``drops``, fractions of the whole run (He et al. 2016, section 4.2: by 10 at
+        32,000 and 48,000 of 64,000 iterations). A function of the step: a resumed run needs no scheduler's state.
+        """
+        if self.schedule == "step":
+            passed = sum(step >= fraction * total_steps for fraction in self.drop_fractions)
+            return self.learning_rate / self.drop**passed
+        if self.schedule == "constant":
+            return self.learning_rate
+        if self.schedule == "exponential":
+            return self.learning_rate * self.decay ** (step * self.epochs // total_steps)
+        return 0.5 * self.learning_rate * (1.0 + math.cos(math.pi * step / total_steps))
 
     def defaults(self) -> dict[str, Any]:
         """The document of this name with no setting changed; whether it would be a valid experiment is not asked."""

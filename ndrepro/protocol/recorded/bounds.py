@@ -6,9 +6,11 @@ be, on any machine, is refused.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.messages import Scores, Timing
@@ -103,13 +105,57 @@ def check_timing(
         )
 
 
+def check_epochs(scores: Sequence[Scores], experiment: Experiment, images: int) -> None:
+    """Raises ManifestError for results that the settings, or the ``images`` that were trained on, exclude.
+
+    Every epoch has one step a batch, the last of which may be smaller, and the schedule's learning rate at its end; a
+    train accuracy counts right answers; no cross-entropy is negative.
+    """
+    steps = steps_per_epoch(experiment, images)
+    for row in scores:
+        where = f"metrics.jsonl, epoch {row.epoch}"
+        if row.step != row.epoch * steps:
+            raise ManifestError(f"{where}: step {row.step}, and {images} images are {steps} steps an epoch")
+        rate = experiment.rate_at(row.step - 1, steps * experiment.epochs)
+        # the cosine's last steps are differences of nearly equal numbers
+        if not math.isclose(row.learning_rate, rate, rel_tol=1e-9, abs_tol=1e-12 * experiment.learning_rate):
+            raise ManifestError(f"{where}: learning rate {row.learning_rate:g}, and the schedule has {rate:g}")
+        for name, value in (("train_accuracy", row.train_accuracy), ("train_top5_accuracy", row.train_top5_accuracy)):
+            _expect_count(where, name, value, images)
+        if min(row.train_loss, row.test_loss) < -1e-6:
+            raise ManifestError(f"{where}: a negative loss, {min(row.train_loss, row.test_loss):g}")
+
+
+def steps_per_epoch(experiment: Experiment, images: int) -> int:
+    """The batches of so many training images."""
+    return -(-images // experiment.batch_size)
+
+
+def check_processes(recorded: Any, experiment: Experiment, device: str) -> None:
+    """Raises ManifestError where the recorded processes are not those of the experiment, each on such a device."""
+    if experiment.processes == 1 and recorded is None:
+        return
+    ranks = at(recorded, "ranks") if experiment.processes > 1 else None
+    if not isinstance(ranks, list) or sorted(each["rank"] for each in ranks) != list(range(experiment.processes)):
+        raise ManifestError(f"environment.json: processes that are not the {experiment.processes} of the experiment")
+    kind = device.partition(":")[0]
+    if odd := next((each for each in ranks if each["device"].partition(":")[0] != kind), None):
+        raise ManifestError(
+            f"environment.json: process {odd['rank']} is on {odd['device'][:80]!r}, and the run on {kind}"
+        )
+
+
+def _expect_count(where: str, name: str, value: float | None, images: int) -> None:
+    if value is not None and abs(value * images - round(value * images)) > 1e-6 * images:
+        raise ManifestError(f"{where}: {name} {value:g} is no number of right answers of {images} images")
+
+
 def check_accuracies(scores: Sequence[Scores], images: int) -> None:
     """Raises ManifestError for an accuracy that is no fraction of the ``images`` that were scored."""
     for row in scores:
         where = f"metrics.jsonl, epoch {row.epoch}"
         for name, value in (("test_accuracy", row.test_accuracy), ("test_top5_accuracy", row.test_top5_accuracy)):
-            if value is not None and abs(value * images - round(value * images)) > 1e-6 * images:
-                raise ManifestError(f"{where}: {name} {value:g} is no number of right answers of {images} images")
+            _expect_count(where, name, value, images)
         for top1, top5 in ((row.test_accuracy, row.test_top5_accuracy), (row.train_accuracy, row.train_top5_accuracy)):
             if not 0 <= top1 <= (1 if top5 is None else top5) <= 1:
                 raise ManifestError(f"{where}: accuracies {top1:g} and {top5} among five are no fractions of images")

@@ -42,6 +42,8 @@ def _arrays(path: Path, content: bytes) -> tuple[tuple[str, ...], dict[str, np.n
     """The names and arrays of the four that are wanted; others are not unpacked, whatever they would take."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
+        if len(sizes) < len(archive.infolist()):  # of which readers take the first or the last
+            raise DataError(f"{path}: an array is in it twice", "write it anew with numpy.savez")
     names = next((each for each in ARRAYS if set(each) <= sizes.keys()), None)
     if names is None:
         raise DataError(
