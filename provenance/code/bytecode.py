@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from provenance.errors import DigestError
 from provenance.formats.digest import file_digest
-from provenance.formats.digest_cache import cache_folder, identity
+from provenance.formats.digest_cache import cache_folder, expect_private, identity
 from provenance.formats.folder_tree import temporary_folder, walk
 
 # the variables by which a process reads and writes no bytecode at all
@@ -172,9 +172,7 @@ class BytecodeCache:
     def _lock(self) -> Iterator[None]:
         import fcntl
 
-        status = os.stat(self.prefix)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise PermissionError(13, "others may write to it", str(self.prefix))
+        expect_private(self.prefix)
         with open(self.prefix.with_name(f"{self.prefix.name}.lock"), "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -84,6 +84,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ndrepro"
 
 
+def private_folder(folder: Path) -> Path:
+    """A folder that nobody else may write to, made where it is missing. Raises OSError for another one."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    expect_private(folder)
+    return folder
+
+
+def expect_private(folder: Path) -> None:
+    """Raises OSError where others may write to a folder: what is in it would be executed."""
+    status = os.stat(folder)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise PermissionError(13, "others may write to it", str(folder))
+
+
 def _load(place: Path) -> dict[str, str]:
     """What is remembered: by name the other columns. Nothing of a file that is not whole or not one of ours."""
     try:

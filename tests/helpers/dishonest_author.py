@@ -131,31 +131,44 @@ def edit_checkpoint(path: Path, edit: Callable[[Tensors, dict[str, Any]], None])
 
 
 def edit_results(folder: RunFolder, epoch: int, **changes: float) -> None:
-    """Invent results of an epoch: the nearest that so many test images can give."""
+    """Invent results of an epoch: the nearest that so many images can give."""
     rows = [Scores.from_row(row) for row in read_scalars(folder.metrics)]
-    rows[epoch - 1] = _possible(replace(rows[epoch - 1], **changes), DataRecord.read(folder.dataset).scored_images)
+    rows[epoch - 1] = _possible(replace(rows[epoch - 1], **changes), DataRecord.read(folder.dataset))
     folder.metrics.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
 
 
-def _possible(row: Scores, images: int) -> Scores:
-    top1 = round(row.test_accuracy * images) / images
-    top5 = None if row.test_top5_accuracy is None else max(top1, round(row.test_top5_accuracy * images) / images)
-    train5 = None if row.train_top5_accuracy is None else max(row.train_accuracy, row.train_top5_accuracy)
-    return replace(row, test_accuracy=top1, test_top5_accuracy=top5, train_top5_accuracy=train5)
+def _possible(row: Scores, data: DataRecord) -> Scores:
+    made = {}
+    for split, images in (("train", data.train_images), ("test", data.scored_images)):
+        top1, top5 = (getattr(row, f"{split}_{name}accuracy") for name in ("", "top5_"))
+        made[f"{split}_accuracy"] = top1 = round(top1 * images) / images
+        made[f"{split}_top5_accuracy"] = None if top5 is None else max(top1, round(top5 * images) / images)
+    return replace(row, **made)
 
 
 def edit_trail(folder: RunFolder, edit: Callable[[np.ndarray], None]) -> None:
-    """Edit the records of the trail, uint64 (steps + 1, 2 + tensors)."""
+    """Edit the records of the trail, uint64 (steps + 1, 2 + tensors), and the epochs' train losses with its losses."""
     trail = Trail(folder.trail)
     records = np.array(trail.records)
     header = encode_header(trail.tensors)
     edit(records)
     folder.trail.write_bytes(header + records.astype("<u8").tobytes())
+    batch, images = Request.from_json(read_json(folder.request)).experiment.batch_size, DataRecord.read(folder.dataset)
+    losses, steps = records[1:, 1].copy().view(np.float64), -(-images.train_images // batch)
+    sizes = np.full(steps, batch)
+    sizes[-1] = images.train_images - batch * (steps - 1)
+    rows = [Scores.from_row(row) for row in read_scalars(folder.metrics)]
+    means = [float(losses[row.step - steps : row.step] @ sizes) / images.train_images for row in rows]
+    pairs = zip(rows, means, strict=True)
+    rows = [row if np.isclose(row.train_loss, mean, 1e-12) else replace(row, train_loss=mean) for row, mean in pairs]
+    folder.metrics.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
 
 
 def put_weights(folder: RunFolder, weights: Tensors) -> None:
     """Other final weights, with their hashes in the trail's last record."""
-    save_file(weights, folder.weights)
+    with safe_open(str(folder.weights), framework="numpy") as file:
+        header = file.metadata()
+    save_file(weights, folder.weights, header)
     hashes = [fingerprint(weights[tensor.name]) for tensor in Trail(folder.trail).tensors]
     edit_trail(folder, lambda records: records[-1].__setitem__(slice(2, None), np.array(hashes, dtype=np.uint64)))
 

@@ -35,6 +35,7 @@ from provenance.code.bytecode import NO_BYTECODE, BytecodeCache
 from provenance.code.snapshot import CodeCopy
 from provenance.code.witness import Witness
 from provenance.formats.bounded_read import open_regular
+from provenance.formats.digest_cache import cache_folder, private_folder
 from provenance.recording.stop_requests import stops_taken, stops_wait
 
 _POLL_SECONDS = 0.2
@@ -46,6 +47,8 @@ _WITHHELD = {
     *("CUDA_INJECTION64_PATH", "NVTX_INJECTION64_PATH", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONSTARTUP"),
     *("PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHON_PRESITE", "PYTHONCASEOK", "PYTHONUSERBASE", "PYTHONEXECUTABLE"),
 }
+# of torch.compile; triton's is below it
+_COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 # Threads that have nothing to do sleep: spinning, they keep the cores from each other as soon as anything else runs
 # (a small net on two busy cores took 12 s instead of 18 to 54). It moves no bits; a variable that is set wins.
 _PATIENCE = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -82,6 +85,20 @@ def child_variables(
         **bytecode,
         "NDREPRO_PARENT_PID": str(os.getpid()),
     }
+
+
+def compiled_code(request: Request, code: Path) -> dict[str, str]:
+    """Where torch.compile keeps code that it loads again: a folder of this user's alone, unless the user chose one.
+
+    By itself it takes one below /tmp, of a name that another user may have taken before; what he puts there is
+    executed. Where there is no private one the run's copy of the ``code`` gets it, which is removed after the run.
+    """
+    if not request.experiment.compile or os.environ.get(_COMPILED):
+        return {}
+    try:
+        return {_COMPILED: str(private_folder(cache_folder().absolute() / "compiled"))}
+    except OSError:
+        return {_COMPILED: str(code / "compiled")}
 
 
 def witness_of(request: Request, folder: RunFolder, code: Path) -> Witness | None:
@@ -131,6 +148,7 @@ def prepare(
     python = child_python(request)
     variables = child_variables(request, code, os.environ, BytecodeCache(python).variables(copy.sources))
 
+    variables |= compiled_code(request, code)
     command = (python, "-m", "ndrepro.training", str(folder.root.absolute()))
     experiment = request.experiment
     nodes = slurm_allocation.find(os.environ) if experiment.processes > 1 else None
