@@ -8,6 +8,7 @@ below, and ``result.json`` says the rest.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -64,6 +65,9 @@ class Container:
         members = field.members(names - later, tuple(later))
         if members["engine"].one_of(ENGINES) in FILE_ENGINES and not Path(members["image"].string()).is_absolute():
             members["image"].refuse("an absolute path (a relative one could be taken for an option of the engine's)")
+        for name in ("digest", "identifier"):  # files are named by them
+            if re.fullmatch("((sha256:)?[0-9a-f]{64})?", members[name].string()) is None:
+                members[name].refuse("a SHA-256")
         return cls(**{name: member.string() for name, member in members.items()})
 
     @classmethod

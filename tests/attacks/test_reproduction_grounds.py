@@ -8,7 +8,7 @@ an image that copies prepared results.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,10 @@ from real_runs import Bench
 
 from ndrepro.analysis.results.code_claim import image_claim
 from ndrepro.analysis.results.reproduction_verdict import judge
-from ndrepro.execution.reproduce.recorded_code import recorded_code
+from ndrepro.execution.containers import engines
+from ndrepro.execution.reproduce.recorded_code import environment_differences, recorded_code
 from ndrepro.execution.runs.run import Finished
+from ndrepro.protocol.errors import EngineError, NdreproError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Container, Request, Scores, read_json
 from provenance.attestation.manifest import Manifest, Resource
@@ -122,3 +124,23 @@ def test_an_image_of_the_author_s_choice_confirms_nothing(honest: Finished) -> N
     found, own = image_claim(inside, named=False), image_claim(inside, named=True)
     assert found is not None and (found.status, "--in podman --image" in found.evidence) == ("flagged", True)
     assert own is not None and own.status == "checked"
+
+
+def test_the_digests_of_an_image_are_digests() -> None:
+    """Kept images are named by them: another text led to an archive outside of the folder, which was loaded."""
+    honest = asdict(Container("podman", "5", "evil", f"sha256:{'0' * 64}", f"sha256:{'1' * 64}"))
+    assert Container.from_manifest(honest).image == "evil", "the control"
+    for name in ("digest", "identifier"):
+        for text in ("sha256:../../../tmp/evil", "99.99 % right", f"sha256:{'0' * 64}/x"):
+            with pytest.raises(NdreproError, match=f"{name}: .*expected a SHA-256"):
+                Container.from_manifest({**honest, name: text})
+
+
+def test_an_image_that_lists_no_packages_is_refused(honest: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its python3 is its author's: what it printed ended in a TypeError, and one that was silent was waited for."""
+    container = Container("podman", "5", "evil", f"sha256:{'0' * 64}", f"sha256:{'1' * 64}")
+    request = replace(Request.from_json(read_json(honest.folder.request)), container=container)
+    for printed in ("[]", "hello \x1b[2J", "[" * 200_000, '{"installed": [1]}', "\n"):
+        monkeypatch.setattr(engines, "python_output", lambda *words, printed=printed: printed)
+        with pytest.raises(EngineError, match="does not list what is installed"):
+            environment_differences(manifest_of(honest.folder), request)

@@ -36,7 +36,7 @@ contents = {{
     "dataset.json": json.dumps({{"name": asked["dataset"], "reader": "none", "classes": ["a"] * 10, "files": 1,
         "bytes": 1, "train_images": asked["train_images"], "test_images": asked["test_images"],
         "canonical": False, "tree_sha256": "ab" * 32, "pixels_sha256": {{"train": "12" * 32, "test": "34" * 32}}}}),
-    "model.json": json.dumps({{"summary": dict.fromkeys(kinds, 1), "layers": [], "tensors": {{}}}}),
+    "model.json": json.dumps({{"summary": dict.fromkeys(kinds, 0), "layers": [], "tensors": {{}}}}),
     "metrics.jsonl": json.dumps(row) + "\\n",
     "timing.jsonl": json.dumps(timing) + "\\n",
     "trail.bin": (b"NDTRAIL\\x01" + struct.pack("<I", len(header)) + header + records).decode("latin-1"),

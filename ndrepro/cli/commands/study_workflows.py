@@ -93,6 +93,9 @@ def collect(
     Example: ndrepro study collect smoke jobs
     """
     trust, folder = TrustPolicy.from_files(keys or []), into / Path(study).stem
+    names = [source.name for source in sources]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise UsageError(f"{twice}: two sources have this name, and one would be left out", "give one another name")
     imported: dict[Path, Imported] = {}
     for source in sources:
         if (folder / source.name).exists() and source.name not in ("", ".."):

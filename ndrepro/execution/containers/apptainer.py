@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from ndrepro.execution.containers.container_spec import Enclosure, Image
+from ndrepro.execution.containers.container_spec import ANSWER_SECONDS, Enclosure, Image
 from ndrepro.protocol.errors import EngineError, ImageError, UsageError
 from provenance.errors import StorageError
 from provenance.formats.digest import file_digest
@@ -88,6 +88,7 @@ def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
+            timeout=ANSWER_SECONDS,
         )
         errors.seek(0)
         said = errors.read().decode("utf-8", "replace")

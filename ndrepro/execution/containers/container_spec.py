@@ -10,6 +10,8 @@ from typing import Protocol
 
 # a training process and its threads; a runaway that forks without end meets this
 PROCESSES = 4096
+# a short command may take so long, on a busy machine too; an image of somebody else's may never answer
+ANSWER_SECONDS = 600
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ a container was killed for its memory (its exit code is that of any SIGKILL).
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndrepro.execution.containers.container_spec import PROCESSES, Enclosure, Image
+from ndrepro.execution.containers.container_spec import ANSWER_SECONDS, PROCESSES, Enclosure, Image
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EngineError, ImageError
 from provenance.errors import StorageError
@@ -84,7 +85,7 @@ def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
         container = _create(client, engine, image, enclosure)
         try:
             container.start()
-            return _exit_code(container, engine), container.logs().decode("utf-8", "replace")
+            return _exit_code(container, engine, ANSWER_SECONDS), container.logs().decode("utf-8", "replace")
         finally:
             container.remove(force=True)
 
@@ -162,14 +163,17 @@ class ContainerProcess:
                 log.write(printed)
 
 
-def _exit_code(container: Container, engine: str) -> int:
-    """Wait for the end of a container that was started.
+def _exit_code(container: Container, engine: str, seconds: float = math.inf) -> int:
+    """Wait for the end of a container that was started. Raises subprocess.TimeoutExpired.
 
     While the API's own wait lasts, podman's service asks its database without a pause, which takes most of a core.
     """
-    if engine != "podman":
+    if engine != "podman" and seconds == math.inf:
         return int(container.wait()["StatusCode"])
+    deadline = time.monotonic() + seconds
     while container.status not in _ENDED:
+        if time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired(str(container.name), seconds)
         time.sleep(_POLL_SECONDS)
         container.reload()
     return int(container.attrs["State"]["ExitCode"])

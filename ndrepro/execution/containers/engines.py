@@ -16,6 +16,7 @@ and Enroot are commands. Whether the container sees the GPU is asked inside it: 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,9 +177,12 @@ def start(container: Container, request: Request, folder: RunFolder, code: Path)
 
 
 def python_output(container: Container, script: str, code: Path) -> str:
-    """What a short Python script prints in the container. Raises EngineError where it fails."""
+    """What a short Python script prints in the container. Raises EngineError where it fails, or does not answer."""
     enclosure = Enclosure(("python3", "-c", script), {"PYTHONPATH": str(code)}, readable=packages_of(code))
-    status, text = ENGINES[container.engine].output(container.engine, container.image, enclosure)
+    try:
+        status, text = ENGINES[container.engine].output(container.engine, container.image, enclosure)
+    except subprocess.TimeoutExpired as error:
+        status, text = 1, f"its python3 does not answer within {error.timeout:.0f} s"
     if status:
         raise EngineError(f"image {container.image}: {_last(text)}", "use an image made by `make image`")
     return text

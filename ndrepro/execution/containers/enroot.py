@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from ndrepro.execution.containers.container_spec import Enclosure, Image
+from ndrepro.execution.containers.container_spec import ANSWER_SECONDS, Enclosure, Image
 from ndrepro.protocol.errors import EngineError, ImageError, UsageError
 from provenance.formats.digest import file_digest
 from provenance.system_programs import find_program, system_variables
@@ -73,6 +73,7 @@ def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
         capture_output=True,
         text=True,
         start_new_session=True,
+        timeout=ANSWER_SECONDS,
     )
     return done.returncode, done.stderr + done.stdout
 

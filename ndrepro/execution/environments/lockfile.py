@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from provenance.capture.distribution_metadata import normalized
 from provenance.errors import UsageError
 
-_PIN = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==(?P<version>[^\s;\\]+)\s*(?:;\s*(?P<marker>[^\\]+))?")
+# the whole of an entry: what follows could be an option, or another requirement without a hash
+_PIN = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[\w.,-]*\])?==(?P<version>[\w.!+-]+)(?: *; *(?P<marker>[^\\\n]+))?"
+    r"(?:(?: | *\\\n *)--hash=sha256:[0-9a-f]{64})*\s*",
+    re.ASCII,
+)
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})(?![0-9a-f])")
 
 
@@ -44,7 +49,7 @@ def read_pins(text: str, where: str) -> tuple[Pin, ...]:
     """
     pins = []
     for entry in entries(text):
-        head, found, hashes = entry.split("\n")[0], _PIN.match(entry), tuple(_HASH.findall(entry))
+        head, found, hashes = entry.split("\n")[0], _PIN.fullmatch(entry), tuple(_HASH.findall(entry))
         if found is None:
             raise UsageError(f"{where}: {head!r} does not pin a version", "make the lock again: make lock")
         if not hashes:

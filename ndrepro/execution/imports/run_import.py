@@ -110,6 +110,11 @@ def import_runs(source: Path, into: Path, name: str, trust: TrustPolicy) -> Impo
             unlisted: tuple[str, ...] = ()
             if any(run.taken for run in found):
                 root = _runs_root(there)
+                if apart := [run.path for run in found if run.taken and not (there / run.path).is_relative_to(root)]:
+                    raise UsageError(
+                        f"{source}: {apart[0]} is beside {root.relative_to(there)}, which has a ledger of its own",
+                        "import each folder of runs by itself",
+                    )
                 unlisted = _remove_unlisted(there, root, found)
                 _placed(there, root).rename(target)
     except OSError as error:

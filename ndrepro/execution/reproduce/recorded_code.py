@@ -18,6 +18,7 @@ from typing import Any
 
 from ndrepro.execution.containers import engines
 from ndrepro.execution.runs.child_process import child_python
+from ndrepro.protocol.errors import EngineError
 from ndrepro.protocol.experiment.determinism import instruction_limits
 from ndrepro.protocol.messages import Request
 from ndrepro.protocol.project_folders import CODE
@@ -119,7 +120,13 @@ def environment_differences(manifest: Manifest, request: Request) -> tuple[str, 
     else:
         words = [child_python(request), "-c", script]
         listing = subprocess.run(words, cwd=CODE, capture_output=True, text=True, check=True).stdout
-    here = installed_distributions(json.loads(listing.splitlines()[-1]))
+    try:
+        here = installed_distributions(json.loads(listing.splitlines()[-1]))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # a stranger's image
+        raise EngineError(
+            f"its python3 does not list what is installed ({type(error).__name__}: {listing[-100:]!r})",
+            "use another image: --in ENGINE --image NAME, or none: --env main",
+        ) from None
     then = TrainingRecord.of(manifest).distributions
     lines = []
     for name in sorted(set(here) | set(then)):
