@@ -49,7 +49,7 @@ def test_a_checkpoint_and_weights_are_read_or_refused(tmp_path: Path) -> None:
         save_file(tensors, path, {"ndrepro": json.dumps(document)})
         return path.read_bytes()
 
-    whole = file_of({"place": place})
+    whole = file_of({"schema": "", "experiment": {}, "place": place})
     end = 8 + int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8:end])
 
@@ -62,7 +62,11 @@ def test_a_checkpoint_and_weights_are_read_or_refused(tmp_path: Path) -> None:
 
     @fuzzing(250)
     @given(
-        st.one_of(damaged_bytes(whole), mutated(header).map(with_header), mutated({"place": place}).map(file_of)),
+        st.one_of(
+            damaged_bytes(whole),
+            mutated(header).map(with_header),
+            mutated({"schema": "", "experiment": {}, "place": place}).map(file_of),
+        ),
     )
     def fuzz(data: bytes) -> None:
         nonlocal count
