@@ -12,7 +12,7 @@ from pathlib import Path
 FILES = ("environment.json", "dataset.json", "model.json", "metrics.jsonl", "timing.jsonl", "trail.bin", "result.json")
 
 _PROGRAM = """
-import json, os, signal, socket, struct, subprocess, sys, time
+import json, math, os, signal, socket, struct, subprocess, sys, time
 
 FILES = {files!r}
 root = sys.argv[1]
@@ -20,16 +20,17 @@ os.chdir(root)
 request = json.load(open("request.json"))
 asked = request["experiment"]
 seal = {{"environment": {{"distributions": {{"installed": []}}}}, "flags": {{}}, "libraries": {{}}, "usage": {{}}}}
-row = {{"epoch": 1, "step": 1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5,
-       "learning_rate": 0.1}}
+steps = -(-asked["train_images"] // asked["batch_size"])
+row = {{"epoch": 1, "step": steps, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5,
+       "learning_rate": 0.5 * asked["learning_rate"] * (1 + math.cos(math.pi * (steps - 1) / steps))}}
 timing = dict.fromkeys(["train_seconds", "test_seconds", "trail_seconds"], 0.01)
 timing |= {{"epoch": 1, "images_per_second": asked["train_images"] / 0.01}}
 timing |= {{"peak_memory_bytes": 1, "peak_device_memory_bytes": 0}}
 kinds = ["trainable_parameters", "buffers", "linear_layers", "delinear_layers"]
 kinds += ["conv2d_layers", "deconv2d_layers", "batchnorm2d_layers"]
-result = {{"outcome": "completed", "epochs": 1, "steps": 1, "device": "cpu", "error": None}}
+result = {{"outcome": "completed", "epochs": 1, "steps": steps, "device": "cpu", "error": None}}
 header = json.dumps({{"schema": "urn:ndrepro:trail:v1", "tensors": []}}).encode()
-records = struct.pack("<QdQd", 0, 0.0, 1, 1.0)
+records = b"".join(struct.pack("<Qd", step, float(step > 0)) for step in range(steps + 1))
 header += b" " * (-(12 + len(header)) % 64)
 contents = {{
     "environment.json": json.dumps({{"start": seal, "end": seal}}),
