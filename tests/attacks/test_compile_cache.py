@@ -44,5 +44,5 @@ def test_compiled_code_is_kept_in_a_folder_of_this_user_s_alone(
 
 def test_a_folder_of_the_reviewer_s_is_not_named_in_a_sandbox() -> None:
     """Which does not show it: torch could not make it there."""
-    given = {NAME: "/home/r/cache", "TRITON_CACHE_DIR": "/home/r/cache", "TORCHINDUCTOR_FREEZING": "1"}
+    given = {NAME: "/var/kept", "TRITON_CACHE_DIR": "/var/kept", "TORCHINDUCTOR_FREEZING": "1"}
     assert passed_variables(given) == {"TORCHINDUCTOR_FREEZING": "1"}
