@@ -17,7 +17,7 @@ PIN = f"numpy==2.4.6 ; python_full_version < '3.12' \\\n    {HASH} \\\n    {HASH
 @pytest.mark.parametrize(
     "more",
     [
-        "    --index-url https://example.org/simple\n",
+        "    -i https://example.org/simple\n",
         "    --find-links /tmp\n",
         "  -e /tmp/evil\n",
         "  -r /tmp/more.txt\n",

@@ -109,7 +109,7 @@ def _expect_network(folder: RunFolder, recorded: Trail, experiment: Experiment) 
     if document["tensors"] != shapes:
         raise ManifestError(f"{folder.model.name}: other tensors than the trail's")
     counted = document["summary"]["trainable_parameters"] + document["summary"]["buffers"]
-    # a network of one's own may freeze some, or share them
+    # a network of the user's own may freeze some, or share them
     if not is_own_network(experiment.arch) and counted != sum(map(math.prod, shapes.values())):
         raise ManifestError(f"{folder.model.name}: it counts {counted} numbers, its tensors have others")
 
