@@ -155,9 +155,9 @@ class TrustPolicy:
         others = (key.keyid for key in self._history.family(keyid))
         return (keyid, *(each for each in others if keyid in (key.keyid for key in self._history.introduced(each))))
 
-    def ended(self, keyid: str) -> bool:
-        """Whether the holder of a key signs with it no more."""
-        return any(limit.ends_signing for limit in self._history.limits(keyid))
+    def ended(self, keyid: str, when: str | None) -> bool:
+        """Whether the holder of a key signs with it no more, and did not at ``when``; None is any time."""
+        return any(limit.ends_signing and limit.refuses(when) for limit in self._history.limits(keyid))
 
     def revoked(self, keyids: Iterable[str]) -> bool:
         """Whether one of these keys was revoked, at whatever time."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _NAME = "time stamp"
 _SHA256 = "2.16.840.1.101.3.4.2.1"
+_EARLIER = "name a stamp from before the key ended, or have another key sign: ndrepro keys sign"
 # clocks of the signer's machine and of the authority
 _CLOCKS = timedelta(minutes=5)
 
@@ -39,7 +40,7 @@ _CLOCKS = timedelta(minutes=5)
 def with_timestamp(verdict: Verdict, manifest: Path, response: Path, authority: Path, trust: TrustPolicy) -> Verdict:
     """The verdict with one more check, which can only make it worse: an authority stamped this manifest, and when.
 
-    Signatures that were not in it by then, of keys that have ended since, no longer count for the verdict.
+    Of a key that has ended only signatures that were in it before that count for the verdict; one has to count.
 
     Args:
         verdict: what was found of the run, by ``trust``. manifest: its manifest's file.
@@ -60,13 +61,15 @@ def with_timestamp(verdict: Verdict, manifest: Path, response: Path, authority: 
     except ProvenanceError as error:
         check = Check(number, _NAME, "fail", f"{response}: {error.message}", error.cure)
         return replace(verdict, checks=(*verdict.checks, check), ok=False)
-    later = [keyid for keyid in counted if keyid not in stamped.keyids and trust.ended(keyid)]
+    when = timestamp(stamped.when)
+    late = [keyid for keyid in counted if trust.ended(keyid, when if keyid in stamped.keyids else None)]
     signers = ", ".join(name for keyid, name in counted.items() if keyid in stamped.keyids)
-    words = f"this manifest, signed by {signers}, was there on {timestamp(stamped.when)}, by {stamped.authority}"
-    for keyid in later:
-        words += f"; not counted: {counted.pop(keyid)} ({keyid}), who signed later or never, with a key that has ended"
-    checks = (*verdict.checks, Check(number, _NAME, "pass", words))
-    return replace(verdict, checks=checks, keyids=tuple(counted), signers=tuple(counted.values()))
+    words = f"this manifest, signed by {signers}, was there on {when}, by {stamped.authority}"
+    for keyid in late:
+        words += f"; not counted: {counted.pop(keyid)} ({keyid}), whose key had ended before its signature is shown"
+    checks = (*verdict.checks, Check(number, _NAME, "pass" if counted else "fail", words, "" if counted else _EARLIER))
+    ok = verdict.ok and bool(counted)
+    return replace(verdict, checks=checks, ok=ok, keyids=tuple(counted), signers=tuple(counted.values()))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -169,7 +170,7 @@ def test_a_signature_that_was_added_after_the_stamp_is_not_stamped(
     found = verdict(response)
     assert found.ok and found.keyids == (bob.keyid,)
     assert f"signed by {OWN_NAME}, was there" in found.checks[-1].message
-    assert f"not counted: Ada ({ada.keyid}), who signed later or never" in found.checks[-1].message
+    assert f"not counted: Ada ({ada.keyid}), whose key had ended" in found.checks[-1].message
     policy = tmp_path / "policy.toml"
     policy.write_text(
         f'[signers.bob]\nkeys = ["{bob.keyid}"]\nroles = ["author"]\n'
@@ -184,8 +185,33 @@ def test_a_signature_that_was_added_after_the_stamp_is_not_stamped(
         assert api.verify(signed_run.manifest, **asked).ok, "the control: without a stamp its time is the run's"
         judged = api.verify(signed_run.manifest, timestamp=response, authority=authority.root, **asked)
     assert not judged.ok and "signed by nobody who counts" in judged.checks[-1].message
-    # the control: a stamp of the file with both, which holds them
-    assert verdict(authority.stamp(signed_run.manifest)).keyids == (bob.keyid, ada.keyid)
+
+
+def test_a_stamp_counts_for_a_key_that_has_ended_where_it_is_from_before_the_end(
+    signed_run: SmallRun, authority: Authority, tmp_path: Path
+) -> None:
+    """A thief's countersignature, which states the run's time, can be stamped as well: later."""
+    bob, ada, digest = KeyRing(signed_run.home), KeyRing(tmp_path / "ada"), signed_run.verify().payload_digest
+    assert digest is not None
+    TrustPolicy.load(signed_run.home).add(ada.public_key().pem, "Ada")
+    countersign(signed_run.manifest, digest, ada)
+    before, after = tmp_path / "before.tsr", tmp_path / "after.tsr"
+    shutil.copy(authority.stamp(signed_run.manifest), before)
+    for key in (ada, bob):
+        time.sleep(1)  # stamps are of whole seconds
+        _, revocation = key_lifecycle.revoke(key, None, timestamp(), "stolen")
+        keep(signed_run.home, revocation.read_bytes())
+        time.sleep(1)
+        shutil.copy(authority.stamp(signed_run.manifest), after)
+        trust = TrustPolicy.load(signed_run.home)
+        known, late = (
+            with_timestamp(signed_run.verify(trust=trust), signed_run.manifest, stamp, authority.root, trust)
+            for stamp in (before, after)
+        )
+        assert known.ok and known.keyids == (bob.keyid, ada.keyid), "the control"
+        assert f"not counted: Ada ({ada.keyid}), whose key had ended" in late.checks[-1].message
+        assert late.keyids == ((bob.keyid,) if key is ada else ())
+        assert late.ok == (key is ada), "somebody has to count"
 
 
 def test_a_stamp_of_several_signatures_holds_after_another_is_added(
