@@ -86,6 +86,8 @@ def _start(found: ReproductionEvidence) -> ClaimCheck:
 
 def _steps(found: ReproductionEvidence) -> ClaimCheck:
     name, steps = "steps", found.steps
+    if _untrained(found):
+        return claim(name, True, "neither takes any")
     if not steps.complete or not steps.compared:
         return claim(name, False, f"{plural(steps.compared, 'step')} compared; the two have different numbers of steps")
     if steps.divergence is None:
@@ -101,6 +103,8 @@ def _steps(found: ReproductionEvidence) -> ClaimCheck:
 def _results(found: ReproductionEvidence) -> ClaimCheck:
     name, epochs = RESULTS, found.epochs
     many = plural(epochs.epochs, "epoch")
+    if _untrained(found):
+        return claim(name, True, "neither has any")
     if epochs.missing or not epochs.epochs:
         return claim(name, False, f"{many} compared, {epochs.missing} are not in the run")
     if epochs.unrepeated:
@@ -119,6 +123,12 @@ def _results(found: ReproductionEvidence) -> ClaimCheck:
         f"{Tolerance.epoch_loss:g}, accuracies by {epochs.largest_accuracy_difference:.2g}, "
         f"tolerance {Tolerance.accuracy:g}{rates}",
     )
+
+
+def _untrained(found: ReproductionEvidence) -> bool:
+    """Whether a whole run of no epochs was repeated, which leaves its first weights to compare."""
+    steps, epochs = found.steps, found.epochs
+    return found.whole and steps.complete and not steps.compared and not epochs.missing and not epochs.epochs
 
 
 def _ends(found: ReproductionEvidence) -> tuple[ClaimCheck, ClaimCheck]:

@@ -69,6 +69,14 @@ def test_an_honest_run_is_identical_when_run_again(bench: Bench) -> None:
     assert points_back.annotations == {"run": honest.folder.root.name}
 
 
+def test_a_run_of_no_epochs_is_identical_by_its_first_weights(bench: Bench) -> None:
+    honest, other = bench.run("lenet_nd_0_digits"), bench.run("lenet_nd_0_digits", seed="1")
+    original = original_of(honest.folder, bench)
+    (again,) = execute(original, planned(original, bench.options), bench.options, Observer())
+    assert judge(honest.folder, again.folder).verdict == "identical"
+    assert judge(other.folder, again.folder).verdict == "inconsistent", "the control"
+
+
 @pytest.mark.parametrize("epoch", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_honest_epoch_is_identical_at_an_epochs_cost(bench: Bench, honest: Finished, epoch: int) -> None:
     original = original_of(honest.folder, bench)
