@@ -16,9 +16,9 @@ def never_called(net: nn.Module, input_shape: Sequence[int]) -> tuple[str, ...]:
         called.add(layer)
 
     handles = [layer.register_forward_hook(note) for layer in net.modules()]
-    mode = net.training
+    mode, like = net.training, next(net.parameters())
     with torch.no_grad():
-        net.eval()(torch.zeros(tuple(input_shape)))
+        net.eval()(torch.zeros(tuple(input_shape), dtype=like.dtype, device=like.device))
     net.train(mode)
     for handle in handles:
         handle.remove()
