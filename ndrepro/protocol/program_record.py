@@ -289,7 +289,7 @@ def is_below(path: str | Path, top: str | Path) -> bool:
     return Path(os.path.normpath(path)).is_relative_to(os.path.normpath(top))
 
 
-def written_word(word: str) -> str:
+def encoded_word(word: str) -> str:
     """A word of a command as a manifest holds it: one that is not UTF-8 by its bytes, in hexadecimal."""
     return (
         word
@@ -298,8 +298,8 @@ def written_word(word: str) -> str:
     )
 
 
-def read_word(word: str) -> str:
-    """The word that ``written_word`` wrote."""
+def decoded_word(word: str) -> str:
+    """The word of which ``encoded_word`` made this one."""
     try:
         return os.fsdecode(bytes.fromhex(word[len(_BYTES) : -1])) if word.startswith(_BYTES) else word
     except ValueError:

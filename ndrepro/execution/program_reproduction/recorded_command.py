@@ -16,7 +16,7 @@ from typing import Any
 
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramFile, ProgramRecord, files_in, read_word
+from ndrepro.protocol.program_record import ProgramFile, ProgramRecord, decoded_word, files_in
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, run_kind
 from provenance.attestation.manifest import DATASET, Manifest, Resource
 from provenance.attestation.run_files import inside
@@ -97,7 +97,7 @@ class RecordedCommand:
         return cls(
             PROGRAM,
             record.name,
-            tuple(map(read_word, record.command)),
+            tuple(map(decoded_word, record.command)),
             record.executable,
             Path(record.working_folder),
             _top(record.source),

@@ -29,9 +29,9 @@ from ndrepro.protocol.program_record import (
     BUILD_TYPE,
     BUILDER,
     STANDARD_OUTPUT,
+    encoded_word,
     external_parameters,
     outcome_of,
-    written_word,
 )
 from provenance.attestation.countersignature import ORIGIN
 from provenance.attestation.ledger import Ledger
@@ -130,7 +130,7 @@ def _asked(request: ProgramRequest, working_folder: Path) -> dict[str, object]:
     document: dict[str, object] = printable(
         external_parameters(
             name=request.command.name,
-            command=map(written_word, redact_arguments(request.command.words)),
+            command=map(encoded_word, redact_arguments(request.command.words)),
             working_folder=str(working_folder),
             seeds={name: str(seed) for name, seed in (request.seeds or {}).items()},
             outputs=request.outputs,

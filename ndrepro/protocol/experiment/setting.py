@@ -120,7 +120,8 @@ class Setting:
 def expect_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
     """Raises UsageError, with the nearest right word, for a value that is none of ``choices``."""
     if value not in choices:
-        raise UsageError(f"{key}={value!r} is not known", suggestion(str(value), choices))
+        cure = suggestion(str(value), choices, f"it is one of {', '.join(choices)}")
+        raise UsageError(f"{key}={value!r} is not known", cure)
 
 
 def settings_of(kind: type, prefix: str = "") -> dict[str, Setting]:
