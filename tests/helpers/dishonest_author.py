@@ -88,7 +88,7 @@ def verified(folder: RunFolder, bench: Bench) -> Verdict:
 
 def original_of(folder: RunFolder, bench: Bench) -> Original:
     verdict = verified(folder, bench)
-    assert [check.message for check in verdict.checks if check.status == "fail"] == []
+    assert not (failed := [check.message for check in verdict.checks if check.status == "fail"]), failed
     assert verdict.manifest is not None
     return Original(folder, verdict.manifest)
 

@@ -35,6 +35,7 @@ from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import DataError, UsageError
 from ndrepro.protocol.experiment.schema_migrations import ADDITIONS
 from ndrepro.protocol.layout import RunFolder
+from provenance.formats.metrics_log import read_scalars
 
 NAME = "lenet_nd_4_digits"
 EPOCH_STEPS = 6
@@ -117,6 +118,8 @@ def another_learning_rate(bench: Bench, honest: Finished, into: Path) -> tuple[R
     request = json.loads(folder.request.read_text())
     request["experiment"]["learning_rate"] = 0.1
     folder.request.write_text(json.dumps(request))
+    for row in read_scalars(folder.metrics):
+        edit_results(folder, row["epoch"], learning_rate=2 * row["learning_rate"])
     parameters = {**manifest_of(folder).external_parameters, "experiment": request["experiment"]}
     sign_again(folder, bench, external_parameters=parameters)
     return folder, 1
@@ -153,6 +156,7 @@ def shortened_run(bench: Bench, honest: Finished, into: Path) -> tuple[RunFolder
     assert weights.exists()
     final_weights_of(folder, weights)
     folder.checkpoint(4 * EPOCH_STEPS).unlink()
+    edit_results(folder, 4, train_loss=read_scalars(folder.metrics)[2]["train_loss"])
     restate(folder)
     sign_again(folder, bench)
     return folder, 4
@@ -160,10 +164,13 @@ def shortened_run(bench: Bench, honest: Finished, into: Path) -> tuple[RunFolder
 
 def final_weights_of(folder: RunFolder, checkpoint: Path) -> None:
     """The weights of a checkpoint as the run's last."""
+    from safetensors import safe_open
     from safetensors.numpy import load_file, save_file
 
     state = {name[4:]: value for name, value in load_file(checkpoint).items() if name.startswith("net.")}
-    save_file(state, folder.weights)
+    with safe_open(str(folder.weights), framework="numpy") as file:
+        header = file.metadata()
+    save_file(state, folder.weights, header)
 
 
 SLOWER = [pytest.param(cheat, marks=pytest.mark.slow) for cheat in (another_learning_rate, swapped_data, shortened_run)]
