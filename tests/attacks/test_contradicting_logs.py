@@ -38,6 +38,13 @@ def results(**changes: float) -> Edit:
     return lambda folder: edit_results(folder, 4, **changes)
 
 
+def uncounted(folder: RunFolder) -> None:
+    """A train accuracy that no number of right answers gives."""
+    *rows, last = read_scalars(folder.metrics)
+    rows.append({**last, "train_accuracy": 0.99991, "train_top5_accuracy": 0.99992})
+    folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def document(name: str, edit: Callable[[dict[str, Any]], object]) -> Edit:
     def edited(folder: RunFolder) -> None:
         found = json.loads((folder.root / name).read_text())
@@ -96,7 +103,7 @@ RANK = {"rank": 0, "local_rank": 0, "hostname": "dgx", "pid": 1, "device": "cuda
 # what is edited -> how, and the check that finds it
 EDITS: dict[str, tuple[Edit, str]] = {
     "the train loss": (results(train_loss=0.01), "metrics"),
-    "a train accuracy of no images": (results(train_accuracy=0.99991, train_top5_accuracy=0.99992), "predicate"),
+    "a train accuracy of no images": (uncounted, "predicate"),
     "the learning rate": (results(learning_rate=0.1), "predicate"),
     "a negative test loss": (results(test_loss=-5.0), "predicate"),
     "an epoch's length": (lambda folder: steps(folder, lambda row: row.step - 3 * (row.epoch == 1)), "metrics"),
