@@ -227,7 +227,9 @@ def _check_files(folder: RunFolder, manifest: Manifest, request: Request, accoun
     scores: tuple[Scores, ...] = ()
     if folder.metrics.exists():
         scores = tuple(Scores.from_row(row) for row in read_scalars(folder.metrics, tolerate_torn=torn))
-    if scores and folder.result.exists() and Result.from_json(read_json(folder.result)).epochs != scores[-1].epoch:
+    # an attempt that was killed leaves the result of the one before
+    ended = manifest.outcome == "completed" and scores and folder.result.exists()
+    if ended and Result.from_json(read_json(folder.result)).epochs != scores[-1].epoch:
         raise ManifestError(f"{folder.result.name}: other epochs than {folder.metrics.name}")
     if data is not None:
         check_accuracies(scores, data.scored_images)
