@@ -50,10 +50,11 @@ def read_pins(text: str, where: str) -> tuple[Pin, ...]:
     pins = []
     for entry in entries(text):
         head, found, hashes = entry.split("\n")[0], _PIN.fullmatch(entry), tuple(_HASH.findall(entry))
-        if found is None:
+        if found is None and not _PIN.fullmatch(head.rstrip(" \\\r\f")):
             raise UsageError(f"{where}: {head!r} does not pin a version", "make the lock again: make lock")
-        if not hashes:
-            raise UsageError(f"{where}: {head!r} has no sha256 hash", "make the lock again: make lock")
+        if found is None or not hashes:
+            what = "has no sha256 hash" if found else "has a line below that is no sha256 hash"
+            raise UsageError(f"{where}: {head!r} {what}", "make the lock again: make lock")
         marker = (found["marker"] or "").strip()
         pins.append(Pin(normalized(found["name"]), found["version"], marker, hashes))
     return tuple(pins)
