@@ -9,6 +9,9 @@ import json
 import re
 from typing import Any
 
+from provenance.errors import CanonicalError
+from provenance.formats.canonical_json import unique_members
+
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
 # a name that nbformat draws for a cell without one
 _DRAWN = re.compile(r"[0-9a-f]{8}")
@@ -18,10 +21,10 @@ def without_times(notebook: bytes) -> Any:
     """The document without them; ``None`` for what is no notebook."""
     try:
         # numbers as they are written, and no member twice: readers differ in what they make of these
-        document = json.loads(notebook, parse_float=_Number, parse_int=_Number, object_pairs_hook=_members)
+        document = json.loads(notebook, parse_float=_Number, parse_int=_Number, object_pairs_hook=unique_members)
         cells = [_cell(cell) for cell in document["cells"]]
         return {**document, "cells": cells, "metadata": _timeless(document.get("metadata"))}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (CanonicalError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
@@ -32,14 +35,6 @@ class _Number(str):
         return isinstance(other, _Number) and str(self) == str(other)
 
     __hash__ = str.__hash__
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The members of an object. Raises ValueError where a name comes twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name comes twice")
-    return found
 
 
 def _cell(cell: dict[str, Any]) -> dict[str, Any]:

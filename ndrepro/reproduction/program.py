@@ -15,7 +15,7 @@ from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
 from ndrepro.text.plurals import first_of, plural
 
 if TYPE_CHECKING:
-    from ndrepro.analysis.results.program_verdict import ProgramResults
+    from ndrepro.analysis.program_results import ProgramResults
     from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
     from ndrepro.execution.programs.program_run import FinishedProgram
     from ndrepro.execution.programs.working_folder import EarlierContents
@@ -162,7 +162,7 @@ def _stayed(manifest: Manifest) -> tuple[ClaimCheck, ...]:
 
 
 def _side(folder: RunFolder) -> ProgramResults:
-    from ndrepro.analysis.results.program_verdict import ProgramResults
+    from ndrepro.analysis.program_results import ProgramResults
     from ndrepro.execution.runs.run_lookup import read_recorded
     from ndrepro.protocol.run_kind import SCRIPT, run_kind
 

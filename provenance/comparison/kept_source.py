@@ -19,6 +19,7 @@ from provenance.capture.work_tree import SUBMODULES
 from provenance.comparison.recorded_source import (
     COPIED,
     LEFT_OUT,
+    changed_submodules,
     count_of,
     members,
     texts,
@@ -134,10 +135,8 @@ def _described(state: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any
 def _states(state: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The state of the source and of each submodule that differs, with the folder of its files in the run folder."""
     yield prefix, state
-    changed = members(state.get("submodules")).get("changed")
-    for module in changed if isinstance(changed, list) else []:
-        if isinstance(module, Mapping) and isinstance(module.get("path"), str):
-            yield from _states(module, f"{prefix}{SUBMODULES}/{module['path']}/")
+    for module in changed_submodules(state):
+        yield from _states(module, f"{prefix}{SUBMODULES}/{module['path']}/")
 
 
 def _unknown(state: Mapping[str, Any], name: str) -> bool:

@@ -36,6 +36,13 @@ def untracked_files(untracked: Any, kind: str) -> list[Mapping[str, Any]]:
     return [entry for entry in entries if isinstance(entry.get("path"), str)]
 
 
+def changed_submodules(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The states of the submodules that differ from their commits, of those that have a path."""
+    found = members(state.get("submodules")).get("changed")
+    entries = [members(entry) for entry in found] if isinstance(found, list) else []
+    return [entry for entry in entries if isinstance(entry.get("path"), str)]
+
+
 def untracked_identities(untracked: Any) -> dict[str, Any]:
     """Path -> digest, before redaction, of every untracked file that is named."""
     return {

@@ -23,6 +23,7 @@ from provenance.comparison.kept_source import whole_files
 from provenance.comparison.recorded_source import (
     COPIED,
     LEFT_OUT,
+    changed_submodules,
     count_of,
     members,
     patch_identity,
@@ -156,10 +157,8 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
 
 def _check_out_submodule(state: SourceState, repository: Path, place: Path, path: str, commit: str) -> tuple[str, ...]:
     """Write a submodule's recorded files from its repository in the work tree that ``repository`` is in."""
-    found = members(members(state.recorded.get("submodules"))).get("changed")
-    changed = [members(entry) for entry in found] if isinstance(found, list) else []
     clean = {"patch": none("no change was recorded"), "untracked": {COPIED: [], LEFT_OUT: []}}
-    recorded = next((entry for entry in changed if entry.get("path") == path), clean)
+    recorded = next((entry for entry in changed_submodules(state.recorded) if entry["path"] == path), clean)
     folder = None if state.folder is None else state.folder / SUBMODULES / path
     try:
         top = Repository(repository).facts().top

@@ -25,30 +25,22 @@ in the metadata of executed notebooks; and TensorBoard's event logs, whose rows 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os.path
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.notebook_times import without_times
+from ndrepro.analysis.program_results import ProgramResults
 from ndrepro.analysis.results.reproduction_claims import Tolerance
 from ndrepro.analysis.results.reproduction_verdict import Judgement
 from ndrepro.analysis.results.run_conditions import asserted_claim
-from ndrepro.analysis.unexpected_files import unexpected_claim
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import (
-    DECLARED,
-    PLACES,
     STANDARD_OUTPUT,
-    TEMPORARY,
-    ProgramFile,
-    ProgramRecord,
-    files_in,
-    is_below,
 )
 from ndrepro.protocol.verdicts import (
     CHECKED,
@@ -63,15 +55,11 @@ from ndrepro.protocol.verdicts import (
 )
 from ndrepro.text.first_difference import LineDifference, first_different_line
 from ndrepro.text.plurals import first_of, plural
-from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import inside
-from provenance.capture.unavailable import at, text
 from provenance.errors import ProvenanceError, TrailError
-from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import bytes_digest
-from provenance.formats.metrics_log import read_scalars
 from provenance.formats.trail import Divergence, Trail, compare, shared_records
-from provenance.recording.script_record import ScriptRecord
 
 # every word of the name of a metric of the clock is one of these two kinds, and at least one is of the first
 _CLOCK = re.compile(
@@ -94,56 +82,6 @@ _SHOWN = 3
 Rows = Sequence[Mapping[str, Any]]
 # the member that says which log a row of metrics is from
 _FILE = "file"
-
-
-@dataclass(frozen=True)
-class ProgramResults:
-    """What one of the two runs left: its folder, exit code, outputs by path, and rows of metrics.
-
-    ``outputs`` have the SHA-256, or ``None`` where it is not known; ``unwritten`` are likewise those that were declared
-    and are said not to have been written; ``temporary`` names others, which no repetition writes there. Copies of
-    outputs are below the folder ``copies``, by their paths. ``python`` is the version that ran, "" for none; ``notes``
-    are the facts that a script noted; ``others`` names files of no recorder.
-    """
-
-    folder: RunFolder
-    exit_code: Any
-    outputs: Mapping[str, str | None]
-    rows: tuple[Mapping[str, Any], ...]
-    python: str = ""
-    unwritten: Mapping[str, str | None] = field(default_factory=dict)
-    copies: Path = Path()
-    temporary: tuple[str, ...] = ()
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    others: tuple[ClaimCheck, ...] = ()
-
-    @classmethod
-    def of_program(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
-        """A run of ``ndrepro record``."""
-        ran = ProgramRecord.of(manifest).interpreters
-        python = ran[0].version if ran else ""
-        code, rows = manifest.exit_code, _rows(folder.metrics)
-        listed = _outputs(folder.outputs)
-        written = {file.path: file.sha256 for file in listed if file.written}
-        unwritten = {file.path: file.sha256 for file in listed if not file.written}
-        private = {path: item for path, item in written.items() if path in _temporary(listed, manifest)}
-        others = unexpected_claim(manifest)
-        kept = {path: item for path, item in written.items() if path not in private}
-        return cls(folder, code, kept, rows, python, unwritten, folder.output_copies, tuple(private), others=others)
-
-    def within(self, working_folder: Path, top: Path) -> ProgramResults:
-        """The same with the absolute paths of outputs below ``top`` relative to the working folder, as in any place."""
-        names = {path: os.path.relpath(path, working_folder) for path in self.outputs if is_below(path, top)}
-        return replace(self, outputs={names.get(path, path): item for path, item in self.outputs.items()})
-
-    @classmethod
-    def of_script(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
-        """A run of ``ndrepro.record``, whose outputs are its artifacts."""
-        kept = {item.path: item.sha256 for item in manifest.artifacts if item.path.startswith("artifacts/")}
-        notes = ScriptRecord.of(manifest).notes
-        others = unexpected_claim(manifest)
-        rows = _rows(folder.metrics)
-        return cls(folder, manifest.exit_code, kept, rows, copies=folder.root, notes=notes, others=others)
 
 
 @dataclass(frozen=True)
@@ -227,37 +165,6 @@ def _verdict(
     if trail.compared or metrics.compared:
         return CLOSE, "; ".join(f"{part.name}: {part.evidence}" for part in compared if not part.same)
     return UNDECIDED, f"{outputs.name}: {outputs.evidence}"
-
-
-def _rows(path: Path) -> tuple[Mapping[str, Any], ...]:
-    """The logged rows; none where nothing was logged."""
-    return tuple(read_scalars(path, tolerate_torn=True)) if path.is_file() else ()
-
-
-def _outputs(path: Path) -> tuple[ProgramFile, ...]:
-    """The files in outputs.json: what a program wrote, and what was declared and is said not to have been written."""
-    return files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
-
-
-def _temporary(listed: Iterable[ProgramFile], manifest: Manifest) -> frozenset[str]:
-    """The undeclared outputs in a folder for temporary files, or in a hidden one of the user's: caches and settings."""
-    record = ProgramRecord.of(manifest)
-    if record.reproduced is not None:  # all that a repetition is known to have written is in its private folder
-        return frozenset()
-    top = text(at(record.source.annotations, "root")) or record.working_folder
-    home, own = (manifest.variables.get(name) for name in PLACES)
-    folders = [*TEMPORARY, *([own] if isinstance(own, str) and own.startswith("/") else [])]
-    hidden = f"{home}/." if isinstance(home, str) and home.startswith("/") else None
-    return frozenset(
-        file.path
-        for file in listed
-        if file.how != DECLARED
-        and not is_below(file.path, top)
-        and (
-            any(is_below(file.path, folder) for folder in folders)
-            or (hidden and os.path.normpath(file.path).startswith(hidden))
-        )
-    )
 
 
 def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:

@@ -27,7 +27,7 @@ from provenance.capture.source_patch import PATCH
 from provenance.capture.unavailable import mapping, printable, text
 from provenance.capture.work_tree import SUBMODULES
 from provenance.comparison.kept_source import differs, patched_paths
-from provenance.comparison.recorded_source import COPIED, untracked_files
+from provenance.comparison.recorded_source import COPIED, changed_submodules, untracked_files
 from provenance.comparison.recorded_tree import SourceState
 from provenance.errors import SourceError
 from provenance.git.repository import Repository
@@ -161,10 +161,7 @@ def _untracked_in_submodules(source: Mapping[str, Any]) -> Iterator[UntrackedSou
 
 def _submodules(source: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The submodules that differ from their commits, with their states."""
-    found = mapping(source.get("submodules")).get("changed")
-    for module in map(mapping, found if isinstance(found, list) else ()):
-        if isinstance(module.get("path"), str) and inside(module["path"]):
-            yield module["path"], module
+    return ((module["path"], module) for module in changed_submodules(source) if inside(module["path"]))
 
 
 def _branch_with(commit: str) -> str | None:

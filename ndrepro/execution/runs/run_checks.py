@@ -26,6 +26,7 @@ from ndrepro.execution.resumption.recorded_states import expect_state
 from ndrepro.execution.runs import predicate_check
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.errors import CheckpointError, TrainingFailed
+from ndrepro.protocol.experiment.catalogue import design_of
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.layout import RunFolder
@@ -109,9 +110,8 @@ def _expect_network(folder: RunFolder, recorded: Trail, experiment: Experiment) 
     if document["tensors"] != shapes:
         raise ManifestError(f"{folder.model.name}: other tensors than the trail's")
     counted = document["summary"]["trainable_parameters"] + document["summary"]["buffers"]
-    # one of the user's own may freeze some, or share them, and this one's batch norm has weights that stay 1
-    free = is_own_network(experiment.arch) or experiment.arch == "small_inception"
-    if not free and counted != sum(map(math.prod, shapes.values())):
+    design = design_of(experiment.arch, experiment.dataset)  # none of a network of the user's own, which may share some
+    if design is not None and not design.frozen and counted != sum(map(math.prod, shapes.values())):
         raise ManifestError(f"{folder.model.name}: it counts {counted} numbers, its tensors have others")
 
 

@@ -53,7 +53,8 @@ class NetworkVariant:
     """One form of a network: the images that it takes, its methods, and what it brings to an experiment.
 
     ``smallest`` and ``largest`` are sides in pixels, both included (``None``: no limit). ``dropout`` is the fraction
-    that its dropout layers drop unless an experiment says otherwise, ``None`` where it has none.
+    that its dropout layers drop unless an experiment says otherwise, ``None`` where it has none. ``frozen``: it has
+    weights that are not trained, and not counted.
     """
 
     smallest: int = 1
@@ -61,6 +62,7 @@ class NetworkVariant:
     methods: tuple[str, ...] = ("bn", "nd", "nd_full", "none")
     dropout: float | None = None
     recipe: Recipe = _FREE
+    frozen: bool = False
 
 
 # Zhang et al. (2017), appendix A: centre crops of 28x28, each image whitened by itself, no weight decay and no
@@ -93,6 +95,7 @@ DESIGNS: dict[str, Mapping[str, NetworkVariant]] = {
             methods=("bn", "bn_downsample", "none", "nd", "nd_full"),
             dropout=0.0,
             recipe=replace(_ZHANG, learning_rate=0.1),
+            frozen=True,  # its batch norm has weights that stay 1
         ),
         "small_alexnet": NetworkVariant(8, methods=("none", "nd", "nd_full"), dropout=0.0, recipe=_ZHANG),
         "mlp512": NetworkVariant(methods=("none", "nd", "nd_full"), dropout=0.0, recipe=_ZHANG),

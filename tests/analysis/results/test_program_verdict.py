@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ndrepro.analysis.results.program_verdict import ProgramResults, judge_program
+from ndrepro.analysis.program_results import ProgramResults
+from ndrepro.analysis.results.program_verdict import judge_program
 from ndrepro.analysis.results.reproduction_verdict import Judgement
 from ndrepro.analysis.results.run_conditions import ASSERTED
 from ndrepro.protocol.layout import RunFolder

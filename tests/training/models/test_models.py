@@ -45,6 +45,7 @@ def test_the_numbers_that_are_counted_are_those_of_the_tensors_but_where_weights
                 counts, tensors = summary(net), net.state_dict().values()
                 if counts.trainable_parameters + counts.buffers != sum(each.numel() for each in tensors):
                     others.add((arch, method))
+                    assert variant.frozen
     assert others == {("small_inception", "bn"), ("small_inception", "bn_downsample")}
 
 
