@@ -17,6 +17,7 @@ from ndrepro.text.plurals import first_of, plural
 if TYPE_CHECKING:
     from ndrepro.analysis.program_results import ProgramResults
     from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
+    from ndrepro.execution.program_reproduction.private_folder import PrivateFolder
     from ndrepro.execution.programs.program_run import FinishedProgram
     from ndrepro.execution.programs.working_folder import EarlierContents
     from ndrepro.execution.reproduce.reexecute import Original
@@ -64,7 +65,8 @@ def of_program(
     before = manifests_below(prepared.place.place)
     files = look(prepared.place.place).files
     had = EarlierContents.read(prepared.place.place, files, most=len(files))
-    hidden = (*_without_source(prepared.place.place, prepared.place.shown), *_of_no_commit(prepared.place.uncommitted))
+    had = replace(had, files={**had.files, **prepared.place.repositories.committed})
+    hidden = (*_without_source(prepared.place), *_of_no_commit(prepared.place.uncommitted))
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
     if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
@@ -80,12 +82,13 @@ def of_program(
     judgement = judge_program(then, now, inputs=inputs, environment=environment, whole=not prepared.place.missing)
     stayed = _stayed(original.manifest)
     judgement = replace(judgement, claims=(*judgement.claims, conditions, *stayed))
-    return attested(original, plan, (finished.folder,), (judgement,), (*_not_computed(now, had), *hidden), options)
+    computed = _not_computed(now, had, place.repositories.names)
+    return attested(original, plan, (finished.folder,), (judgement,), (*computed, *hidden), options)
 
 
-def _not_computed(now: ProgramResults, had: EarlierContents) -> tuple[ClaimCheck, ...]:
+def _not_computed(now: ProgramResults, had: EarlierContents, names: Sequence[str]) -> tuple[ClaimCheck, ...]:
     """The claim that no repetition checks: that outputs were computed. It names those that repeat what the recorded
-    code and inputs had; () without outputs.
+    code and inputs had, and the ``names`` that git would tell the program; () without outputs.
     """
     if not now.outputs:
         return ()
@@ -95,23 +98,22 @@ def _not_computed(now: ProgramResults, had: EarlierContents) -> tuple[ClaimCheck
         if sha256 is not None and (origin := had.origin(path, sha256))
     ]
     words = "equal outputs show what this code writes; whether it computes that, its reader sees"
+    words += f"; git answers with {' and '.join(names)}, as recorded" if names else ""
     if found:
         many = f"{plural(len(found), 'output')} with content that was there before the start: {first_of(found, 3)}"
         words = f"{many}; {words}"
     return (claim("outputs computed", None, words),)
 
 
-def _without_source(place: Path, shown: Iterable[Path]) -> tuple[ClaimCheck, ...]:
-    """The claim that names what of the recorded code and inputs may be executed and cannot be read; () for nothing.
-
-    ``shown``: what of the inputs is shown where it is.
-    """
+def _without_source(folder: PrivateFolder) -> tuple[ClaimCheck, ...]:
+    """The claim that names what of the recorded code and inputs may be executed and cannot be read; () for nothing."""
     from ndrepro.execution.program_reproduction.unreadable_code import unreadable_code
 
+    place = folder.place
     found = sorted(
         {
             os.path.relpath(path, place) if path.is_relative_to(place) else str(path)
-            for path in unreadable_code([place, *shown])
+            for path in unreadable_code([place, *folder.shown], folder.repositories.folders)
         }
     )
     if not found:

@@ -157,19 +157,27 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
 
 def _check_out_submodule(state: SourceState, repository: Path, place: Path, path: str, commit: str) -> tuple[str, ...]:
     """Write a submodule's recorded files from its repository in the work tree that ``repository`` is in."""
-    clean = {"patch": none("no change was recorded"), "untracked": {COPIED: [], LEFT_OUT: []}}
-    recorded = next((entry for entry in changed_submodules(state.recorded) if entry["path"] == path), clean)
-    folder = None if state.folder is None else state.folder / SUBMODULES / path
     try:
-        top = Repository(repository).facts().top
-        own = None if top is None else top / path
-        # git tracks no .git, so this one is of whoever cloned it; a link would lead elsewhere
-        if own is None or not os.path.lexists(own / ".git") or own.resolve() != own:
-            raise SourceError("not checked out here: git submodule update --init")
-        inner = check_out(SourceState({**recorded, "commit": commit}, folder), own, place / path)
+        inner = check_out(*submodule(state, repository, path, commit), place / path)
     except SourceError as error:
         inner = (error.message,)
     return tuple(f"submodule {path}: {caveat}" for caveat in inner)
+
+
+def submodule(state: SourceState, repository: Path, path: str, commit: str) -> tuple[SourceState, Path]:
+    """What was recorded of a submodule at ``commit``, and its own repository in the work tree of ``repository``.
+
+    Raises SourceError where it is not checked out there.
+    """
+    clean = {"patch": none("no change was recorded"), "untracked": {COPIED: [], LEFT_OUT: []}}
+    recorded = next((entry for entry in changed_submodules(state.recorded) if entry["path"] == path), clean)
+    folder = None if state.folder is None else state.folder / SUBMODULES / path
+    top = Repository(repository).facts().top
+    own = None if top is None else top / path
+    # git tracks no .git, so this one is of whoever cloned it; a link would lead elsewhere
+    if own is None or not os.path.lexists(own / ".git") or own.resolve() != own:
+        raise SourceError("not checked out here: git submodule update --init")
+    return SourceState({**recorded, "commit": commit}, folder), own
 
 
 def _apply(index: Repository, path: Path, patch: Mapping[str, Any]) -> None:

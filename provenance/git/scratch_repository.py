@@ -31,6 +31,8 @@ _ISOLATED = {
     "GIT_ATTR_NOSYSTEM": "1",
 }
 _NO_FILES = {"core.attributesFile": os.devnull, "core.hooksPath": os.devnull}
+# a file beside the objects that says what commits hold; no log with the user's name and machine
+_SETTINGS = {**_NO_FILES, "core.commitGraph": "false", "core.logAllRefUpdates": "false"}
 # what gitattributes(5) can change of a file's bytes, or of how two of them are compared
 _NEUTRAL = "* -text -filter -ident -working-tree-encoding !eol !crlf !diff\n"
 # `ident` takes out whatever stands between "$Id:" and "$", which may be code
@@ -74,12 +76,10 @@ class ScratchRepository:
     """
 
     def __init__(self, folder: Path, borrowed: Sequence[Path], name_length: int) -> None:
-        self.repository = Repository(folder, _ISOLATED, _NO_FILES)
+        self.repository = new_repository(folder, name_length)
         self._objects = folder / ".git" / "objects"
         self._name_length = name_length
         self._numbers = itertools.count()
-        sha256 = ("--object-format=sha256",) if name_length == 64 else ()
-        self.repository.ask("init", "--quiet", "--template=", *sha256)
         # git reads a path in double quotes as a C string (gitrepository-layout(5))
         quoted = [str(path).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for path in borrowed]
         information = self._objects / "info"
@@ -94,14 +94,9 @@ class ScratchRepository:
 
         Raises SourceError where an object is missing, or holds other bytes than its name says.
         """
-        listing, pack = self.repository.folder / "listing", self.repository.folder / "pack"
-        plain = replace(self.repository, settings={**self.repository.settings, "core.commitGraph": "false"})
-        listing.write_text(plain.ask("rev-list", "--objects", "--no-object-names", "--no-walk", commit))
-        with open(pack, "wb") as sink:
-            plain.stream(sink, "pack-objects", "--stdout", "--quiet", stdin=listing)
         own = ScratchRepository(folder, (), self._name_length)
-        own.repository.ask("index-pack", "--stdin", stdin=pack)
-        pack.unlink()
+        walk = "--objects", "--no-object-names", "--no-walk"
+        self.hand_over(self.repository.ask("rev-list", *walk, commit).split(), own.repository)
         try:
             own.repository.ask("rev-list", "--objects", "--quiet", "--no-walk", commit)
         except SourceError as error:
@@ -110,6 +105,15 @@ class ScratchRepository:
                 "the repository is damaged, or was tampered with: see `git fsck` there, and clone it from its origin",
             ) from None
         return own
+
+    def hand_over(self, names: Iterable[str], other: Repository) -> None:
+        """Copy objects into another repository, which names each by its bytes. Raises SourceError."""
+        listing, pack = self.repository.folder / "listing", self.repository.folder / "pack"
+        listing.write_text("".join(f"{name}\n" for name in names))
+        with open(pack, "wb") as sink:
+            self.repository.stream(sink, "pack-objects", "--stdout", "--quiet", "--window=0", stdin=listing)
+        other.ask("index-pack", "--stdin", stdin=pack)
+        pack.unlink()
 
     def add_blob(self, data: bytes) -> str:
         """Store bytes as a loose object (gitformat-loose: header and content, deflated) and return its name."""
@@ -162,6 +166,17 @@ class ScratchRepository:
         """This repository with another, empty index."""
         path = self.repository.folder / ".git" / f"index-{next(self._numbers)}"
         return replace(self.repository, variables={**_ISOLATED, "GIT_INDEX_FILE": str(path)})
+
+
+def new_repository(folder: Path, name_length: int) -> Repository:
+    """Make a repository in ``folder``, without templates, for SHA-1 (``name_length`` 40) or SHA-256 (64).
+
+    When it is asked, no configuration is in force but its own, and none of another repository that ``folder`` may hold.
+    """
+    sha256 = ("--object-format=sha256",) if name_length == 64 else ()
+    made = Repository(folder, _ISOLATED, _SETTINGS)
+    made.ask("init", "--quiet", "--template=", *sha256)
+    return replace(made, variables={**_ISOLATED, "GIT_DIR": str(folder / ".git"), "GIT_WORK_TREE": str(folder)})
 
 
 def add_to_index(index: Repository, entries: Iterable[tuple[str, TreeEntry]]) -> None:

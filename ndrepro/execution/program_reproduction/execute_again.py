@@ -209,7 +209,9 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         command=(str(environment.executable), *plan.words[1:]),
         folder=str(plan.place.working_folder),
         writable=(str(plan.place.place),),
-        readable=tuple(map(str, (environment.executable, *environment.shown, *plan.place.shown))),
+        readable=tuple(
+            map(str, (environment.executable, *environment.shown, *plan.place.shown, *plan.place.repositories.folders))
+        ),
         interpreters=(sys.executable, *map(str, environment.interpreters)),
         runs=str(runs.root.absolute()),
         secret=str(home.absolute()),

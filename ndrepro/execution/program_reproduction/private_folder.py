@@ -3,6 +3,7 @@
     commit, patch, untracked files ── check_out ──> place        from a repository that is here
     what the run wrote and is not known to have read             is removed from it, and so is bytecode
     copies of source in the run    ── digest equal? ──> place    where no commit has it
+    commit, branch, description    ── give_repository ──> place/.git, for programs that ask git which code they are
     inputs elsewhere ── digest equal? ──> copied below place, or left where they are and shown
     declared data    ── every digest equal? ──> left where they are and shown, by a link where place would hold them
 
@@ -28,6 +29,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import is_below
 from ndrepro.text.plurals import first_of, plural
 from provenance.attestation.manifest import SOURCE, Manifest
+from provenance.comparison.recorded_repository import GivenRepositories, give_repository
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
 from provenance.formats.atomic_io import make_folder
@@ -51,6 +53,7 @@ class PrivateFolder:
         missing: the others, each with the reason, in words.
         elsewhere: where the reviewer's data take the place of recorded paths, in words.
         uncommitted: source among the inputs that the recorded commit does not have.
+        repositories: what it has for questions to git.
         differences: where the code is not what was recorded, in words.
     """
 
@@ -64,6 +67,7 @@ class PrivateFolder:
     uncommitted: tuple[str, ...]
     elsewhere: tuple[str, ...]
     differences: tuple[str, ...]
+    repositories: GivenRepositories
 
     def changed(self) -> tuple[str, ...]:
         """What of ``shown`` is not as it was, in words."""
@@ -103,7 +107,9 @@ def build(
     Raises UsageError where the code is not available, StorageError.
     """
     top = command.top or command.working_folder
-    differences = _code(command, manifest, folder, place, repositories)
+    described = manifest.dependency(SOURCE)
+    state = SourceState((described.annotations if described else None) or {}, folder.root)
+    differences, lender = _code(command, manifest, state, place, repositories)
     working_folder = place / command.working_folder.relative_to(top) if is_below(command.working_folder, top) else place
     expect_inside(place, working_folder)
     make_folder(working_folder)
@@ -114,6 +120,7 @@ def build(
     for file in command.inputs:
         inputs.bring(file)
     differences += _without_bytecode(place)
+    given = GivenRepositories() if lender is None else _given(state, lender, place)
     return PrivateFolder(
         place,
         working_folder,
@@ -124,7 +131,8 @@ def build(
         tuple(inputs.missing),
         tuple(inputs.uncommitted),
         tuple(inputs.elsewhere),
-        differences,
+        (*differences, *(f"git: {words}" for words in given.differences)),
+        given,
     )
 
 
@@ -154,10 +162,21 @@ def _without_bytecode(place: Path) -> tuple[str, ...]:
     return (f"code: bytecode that it has was removed, since its source decides: {names}",)
 
 
+def _given(state: SourceState, lender: Path, place: Path) -> GivenRepositories:
+    """The repositories for questions to git; none, in words, where they cannot be made."""
+    try:
+        return give_repository(state, lender, place)
+    except SourceError as error:
+        return GivenRepositories(differences=(f"no repository could be made ({error.message})",))
+
+
 def _code(
-    command: RecordedCommand, manifest: Manifest, folder: RunFolder, place: Path, repositories: Sequence[Path]
-) -> tuple[str, ...]:
-    """Check the commit out; what differs from it. Without a commit the code is among the inputs, or unknown."""
+    command: RecordedCommand, manifest: Manifest, state: SourceState, place: Path, repositories: Sequence[Path]
+) -> tuple[tuple[str, ...], Path | None]:
+    """Check the commit out; what differs from it, and the repository that has it.
+
+    Without a commit the code is among the inputs, or unknown.
+    """
     if command.top is None:
         if not command.inputs:
             raise UsageError(
@@ -165,13 +184,11 @@ def _code(
                 "commit the code to git, and record it again",
             )
         make_folder(place)
-        return ("code: no commit was recorded; only the files that it is known to have read are there",)
-    described = manifest.dependency(SOURCE)
-    state = SourceState((described.annotations if described else None) or {}, folder.root)
+        return ("code: no commit was recorded; only the files that it is known to have read are there",), None
     problem = SourceError("no repository was named")
     for repository in repositories:
         try:
-            return tuple(f"code: {caveat}" for caveat in check_out(state, repository, place))
+            return tuple(f"code: {caveat}" for caveat in check_out(state, repository, place)), repository
         except SourceError as error:
             problem = error
             remove_tree(place, ignore_errors=True)

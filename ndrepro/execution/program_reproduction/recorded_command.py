@@ -52,7 +52,7 @@ class RecordedCommand:
         executable: the file that the first word named, with its digest where one was recorded.
         working_folder: an absolute path of the machine where it ran.
         top: the top of the repository that the working folder was in, likewise; ``None`` where it was in none.
-        inputs: the files that it is known to have read.
+        inputs: the files that it is known to have read, without those of git's own, where a commit was recorded.
         written: the paths of those that it wrote.
         variables: the names of the environment variables that its Python code is known to have read.
         data: what was declared with --data.
@@ -93,15 +93,15 @@ class RecordedCommand:
         written = [file for file in _listed(folder.outputs) or record.outputs if file.written]
         # read after it was written: earlier releases list such a file among the inputs, too
         own = {(file.path, file.sha256) for file in written}
-        read = _listed(folder.inputs) or record.inputs
+        read, top = _listed(folder.inputs) or record.inputs, _top(record.source)
         return cls(
             PROGRAM,
             record.name,
             tuple(map(decoded_word, record.command)),
             record.executable,
             Path(record.working_folder),
-            _top(record.source),
-            tuple(file for file in read if (file.path, file.sha256) not in own),
+            top,
+            tuple(file for file in read if (file.path, file.sha256) not in own and not (top and _is_of_git(file))),
             tuple(map(_data, record.datasets)),
             record.wanted_outputs,
             record.wanted_metrics,
@@ -165,6 +165,11 @@ def _top(source: Resource) -> Path | None:
     """The top of the recorded repository; ``None`` where there was no commit."""
     top = at(source.annotations, "root")
     return Path(top) if isinstance(top, str) and "gitCommit" in (source.digest or {}) else None
+
+
+def _is_of_git(file: ProgramFile) -> bool:
+    """Whether a file is in a repository's own folder: another repository answers, and obeys no file of the author's."""
+    return ".git" in (part.casefold() for part in Path(file.path).parts)
 
 
 def _data(resource: Resource) -> RecordedData:

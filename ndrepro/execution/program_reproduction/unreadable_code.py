@@ -16,7 +16,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -58,10 +58,15 @@ _PLAIN = re.compile(
 )
 
 
-def unreadable_code(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files at or below these paths that may hold such code. Raises StorageError for folders nested too deeply."""
+def unreadable_code(paths: Iterable[Path], left_out: Sequence[Path] = ()) -> Iterator[Path]:
+    """The files at or below these paths that may hold such code, but for what is below ``left_out``.
+
+    Raises StorageError for folders nested too deeply.
+    """
     for path in paths:
         for file in files_below(path) if path.is_dir() else [path]:
+            if any(file.is_relative_to(folder) for folder in left_out):
+                continue
             if file.is_file() and (file.suffix.lower() in _SUFFIXES or _is_unreadable(file)):
                 yield file
 

@@ -137,7 +137,7 @@ class ProgramAccount:
         if self._repetition is None:
             self._source = source.capture(place, self._folder.root, exclude=[runs.root], data=data)
         else:  # a recorded tree may look like a repository, whose configuration git would obey
-            self._source = unavailable("the recorded source was checked out, without its repository")
+            self._source = unavailable("the recorded source was checked out, and git is not asked about it")
         with suppress(DigestError):
             digest = {"sha256": file_digest(self._command.executable).sha256}
             self._executable = Resource(EXECUTABLE, uri=self._executable.uri, digest=digest)
