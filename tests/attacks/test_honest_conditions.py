@@ -13,6 +13,7 @@ import pytest
 from strange_programs import CONFINED, Stranger, manifest_of
 
 from ndrepro.analysis.notebook_times import without_times
+from ndrepro.execution.program_reproduction.launchers import started_by
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.program_record import ProgramRecord
 from ndrepro.protocol.recorded.environment import CAPTURED
@@ -231,3 +232,37 @@ def test_notebooks_that_readers_take_for_different_ones_are_not_equal() -> None:
     assert kept is not None and kept != other and kept == without_times(f"{{{cells}}}".encode())
     times = without_times(b'{"cells": [], "metadata": {"at": "2026-11-29T22:05:00Z", "duration": 3, "score": 0.9}}')
     assert [*times["metadata"]] == ["score"]
+
+
+LAUNCHED = {
+    "uv run --frozen train.py 3": "python train.py 3",
+    "uv run --python=3.11 -p 3.11 --extra cpu -- python train.py": "python train.py",
+    "uv run -m pkg.train -x": "python -m pkg.train -x",
+    "/opt/bin/conda run -n base --no-capture-output torchrun train.py": "torchrun train.py",
+    "poetry run python3.11 train.py": "python3.11 train.py",
+    "poetry run train": "",
+    "uv run --directory .. python train.py": "",
+    "uv run": "",
+    "uv sync": "",
+    "python run train.py": "",
+}
+
+
+@pytest.mark.parametrize(("words", "started"), LAUNCHED.items())
+def test_what_a_launcher_starts_is_taken_from_words_that_are_known(words: str, started: str) -> None:
+    assert started_by(words.split()) == tuple(started.split())
+
+
+@pytest.mark.skipif(not CONFINED, reason="no sandbox here")
+def test_a_command_that_a_launcher_starts_is_reproduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As uv, which looks for an environment in a folder that no sandbox shows. Before: it ended with an error."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "uv").write_text(f'#!/bin/sh\ntest -d {tmp_path}/cache && shift && exec {sys.executable} "$@"\n')
+    (tools / "uv").chmod(0o755)
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    author = Stranger.make(tmp_path / "author", {"train.py": "open('out.txt', 'w').write('0.6')\n"})
+    found = author.reproduce(author.record("uv", "run", "train.py", outputs=("out.txt",)))
+    assert found.verdict == "identical", found.judgements[0].because
+    assert any(words.startswith("uv run: what it starts") for words in found.plan.differences)

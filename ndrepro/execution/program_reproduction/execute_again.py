@@ -14,12 +14,13 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ndrepro.execution.program_reproduction import private_folder, program_environment
 from ndrepro.execution.program_reproduction.confined_program import ConfinedCommand, expect_started
 from ndrepro.execution.program_reproduction.data_elsewhere import DataElsewhere
+from ndrepro.execution.program_reproduction.launchers import without_launcher
 from ndrepro.execution.program_reproduction.private_folder import PrivateFolder
 from ndrepro.execution.program_reproduction.program_environment import ProgramEnvironment
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_plain
@@ -130,7 +131,7 @@ def plan_program(
         raise UsageError(
             f"{original.place}: it was {original.manifest.outcome}; only a run that ended by itself is repeated"
         )
-    command = RecordedCommand.of(original.manifest, original.folder)
+    command, launched = without_launcher(RecordedCommand.of(original.manifest, original.folder))
     recorded = command.top or command.working_folder
     # a path that somebody else recorded may lead to anything
     own = [recorded] if original.own and recorded.is_dir() else []
@@ -154,6 +155,7 @@ def plan_program(
         environment = program_environment.find_environment(
             *named, place.place, [*repositories, *own], private, own=own_run, maps=execution.sandbox != NO_SANDBOX
         )
+    environment = replace(environment, differences=(*launched, *environment.differences))
     return ProgramPlan(
         command,
         tuple(_moved(word, recorded, place.place) for word in command.words),
