@@ -13,6 +13,7 @@ import pytest
 from strange_programs import CONFINED, Stranger, manifest_of
 
 from ndrepro.analysis.notebook_times import without_times
+from ndrepro.analysis.timed_names import pairs
 from ndrepro.execution.program_reproduction.launchers import started_by
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.program_record import ProgramRecord
@@ -266,3 +267,28 @@ def test_a_command_that_a_launcher_starts_is_reproduced(tmp_path: Path, monkeypa
     found = author.reproduce(author.record("uv", "run", "train.py", outputs=("out.txt",)))
     assert found.verdict == "identical", found.judgements[0].because
     assert any(words.startswith("uv run: what it starts") for words in found.plan.differences)
+
+
+def test_names_that_differ_in_times_alone_are_paired() -> None:
+    then = [
+        "outputs/2026-11-30/12-00-01/a.txt",
+        "runs/Nov30_12-00-01_host/x.7",
+        "run-20261130_120001-k/f",
+        "1700000000",
+    ]
+    now = ["outputs/2026-12-01/02-10-41/a.txt", "runs/Dec01_02-10-41_host/x.7", "run-20261201_021041-k/f", "1700009999"]
+    assert pairs(then, now) == dict(zip(then, now, strict=True))
+    others = ["epoch_12.pt", "0.9123", "x/12345678901", "v1.2.3", "a/1234"]
+    assert pairs(others, ["epoch_13.pt", "0.9124", "x/12345678902", "v1.2.4", "a/1235"]) == {}
+    assert pairs(["2026-11-30/a", "2026-11-29/a"], ["2026-12-01/a"]) == {}
+
+
+def test_outputs_that_are_named_by_the_time_are_explained_and_undecided(tmp_path: Path) -> None:
+    text = (
+        "import os, secrets\nname = f'runs-of/2026-11-{10 + secrets.randbelow(90)}_12-00-01'\n"
+        "os.makedirs(name)\nopen(name + '/a.txt', 'w').write('0.6')\n"
+    )
+    author = Stranger.make(tmp_path / "author", {"train.py": text})
+    found = author.reproduce(author.record(outputs=("runs-of/**",)))
+    assert found.verdict == "undecided"
+    assert "named by the time, 1 of them equal" in found.judgements[0].because

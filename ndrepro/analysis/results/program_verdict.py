@@ -38,6 +38,7 @@ from ndrepro.analysis.program_results import ProgramResults
 from ndrepro.analysis.results.reproduction_claims import Tolerance
 from ndrepro.analysis.results.reproduction_verdict import Judgement
 from ndrepro.analysis.results.run_conditions import asserted_claim
+from ndrepro.analysis.timed_names import pairs
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import (
     STANDARD_OUTPUT,
@@ -190,7 +191,15 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:
     if near:
         names = _some(list(map(_name, near)))
         parts.append(f"text with numbers that differ by at most {max(near.values()):.2g} (relative): {names}")
-    named = ("differ", other), ("missing", lost), ("new", new)
+    moved = pairs(lost, new)
+    if moved:
+        alike = sum(wanted[before] is not None and wanted[before] == written[after] for before, after in moved.items())
+        before, after = min(moved.items())
+        names = f"{plural(len(moved), 'output')} named by the time, {alike} of them equal by digest"
+        cure = "have the program write to a name that stays, such as hydra.run.dir=DIR or log_dir=DIR"
+        parts.append(f"{names} ({before} then, {after} now): {cure}")
+    lost_else, new_else = ([path for path in paths if path not in {*moved, *moved.values()}] for paths in (lost, new))
+    named = ("differ", other), ("missing", lost_else), ("new", new_else)
     parts += [f"{what}: {_some(list(map(_name, paths)))}" for what, paths in named if paths]
     parts += [f"{_name(path)}, {line}" for path in other[:1] if (line := _first_line(then, now, path))]
     same = not (lost or differ or new)
