@@ -25,7 +25,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ndrepro.training.compute import torch_compat
 from ndrepro.training.deconv_kernels.matrix_products import into, symmetric_product, transposed
+
+_LARGE = 192
 
 
 def inverse_sqrt(covariance: Tensor, norm: Tensor, identity: Tensor, n_iter: int) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -35,7 +38,7 @@ def inverse_sqrt(covariance: Tensor, norm: Tensor, identity: Tensor, n_iter: int
 
     Raises torch's LinAlgError where the eigenvalues do not converge.
     """
-    spectra = [torch.linalg.eigh(each) for each in covariance.unbind()]
+    spectra = [_eigen(each) for each in covariance.unbind()]
     m = _stack(values for values, _ in spectra) / norm[:, 0]
     vectors = [each for _, each in spectra]
     z, _ = _scalar_iteration(m, n_iter)
@@ -54,6 +57,22 @@ def adjoint(left: Tensor, right: Tensor, saved: tuple[Tensor, ...], n_iter: int)
         _adjoint_of_one(*each, n_iter)
         for each in zip(left.unbind(), right.unbind(), norm[:, 0].unbind(), m.unbind(), vectors, strict=True)
     )
+
+
+def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (F,) and vectors (F, F) of a symmetric matrix, of a large one with one thread.
+
+    The solver divides its work into thousands of short pieces. To wake a thread that sleeps for each takes longer than
+    to compute it alone, and one that does not sleep keeps a core from whatever else runs.
+    """
+    threads = 1 if torch_compat.is_compiling() or len(matrix) < _LARGE else torch.get_num_threads()
+    if threads == 1:
+        return torch.linalg.eigh(matrix)
+    torch.set_num_threads(1)
+    try:
+        return torch.linalg.eigh(matrix)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _adjoint_of_one(left: Tensor, right: Tensor, s: Tensor, m: Tensor, vectors: Tensor, n_iter: int) -> Tensor:

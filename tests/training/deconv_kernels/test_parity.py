@@ -17,6 +17,7 @@ import torch
 from deconv_shapes import LayerShape, relative, studied_shapes, trained_twice, with_fast_kernel
 from torch import nn
 
+from ndrepro.training.deconv_kernels import spectral_form
 from ndrepro.training.deconv_kernels.roots import root_for
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
 
@@ -180,3 +181,17 @@ def test_the_form_is_chosen_by_shape_and_device() -> None:
     for arguments, (module, precise) in forms.items():
         root = root_for(*arguments)
         assert (root.forward.__module__.rpartition(".")[2], root.precise) == (module, precise)
+
+
+def test_a_large_matrix_has_the_eigenvalues_of_one_thread_whatever_their_number() -> None:
+    rows = torch.randn(400, 200, generator=torch.Generator().manual_seed(0))
+    covariance = (rows.t() @ rows / 400).unsqueeze(0)
+    norm = torch.linalg.vector_norm(covariance, dim=(1, 2), keepdim=True)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        _, saved = spectral_form.inverse_sqrt(covariance, norm, torch.eye(200), 5)
+        found.append(saved)
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(1)
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
