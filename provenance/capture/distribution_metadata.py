@@ -14,7 +14,7 @@ import csv
 import hashlib
 import os
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -127,7 +127,15 @@ class Metadata:
     def files(self, wanted: Container[str] | None = None) -> Iterator[RecordedFile]:
         """RECORD's rows, of all files or the ``wanted`` ones, in its order; none where there is no RECORD."""
         if isinstance(self.record, bytes):
-            yield from recorded_files(self.record, wanted)
+            # most paths are not quoted, and torch has ten thousand
+            chosen = (line for path, line in self._lines if wanted is None or path in wanted or path[:1] == '"')
+            yield from _rows(chosen, wanted)
+
+    @cached_property
+    def _lines(self) -> tuple[tuple[str, str], ...]:
+        """RECORD's lines, each with what is before its first comma."""
+        assert isinstance(self.record, bytes)
+        return tuple((line.partition(",")[0], line) for line in _lines(self.record))
 
     def module_version(self) -> str | None:
         """The version that the modules' own source assigns to ``__version__`` or ``version``; it is not executed."""
@@ -143,15 +151,16 @@ class Metadata:
         return None
 
 
-def recorded_files(record: bytes, wanted: Container[str] | None = None) -> Iterator[RecordedFile]:
-    """The rows of a RECORD, of all its files or the ``wanted`` ones.
+def recorded_files(record: bytes) -> Iterator[RecordedFile]:
+    """The rows of a RECORD. What is not UTF-8 keeps surrogate escapes; a line that is no row is passed over."""
+    return _rows(_lines(record))
 
-    What is not UTF-8 keeps surrogate escapes; a line that is no row is passed over.
-    """
-    lines = record.decode("utf-8-sig", "surrogateescape").splitlines()
-    if wanted is not None:
-        # most paths are not quoted, and torch has ten thousand
-        lines = [line for line in lines if line[:1] == '"' or line.partition(",")[0] in wanted]
+
+def _lines(record: bytes) -> list[str]:
+    return record.decode("utf-8-sig", "surrogateescape").splitlines()
+
+
+def _rows(lines: Iterable[str], wanted: Container[str] | None = None) -> Iterator[RecordedFile]:
     for row in csv.reader(lines):
         if row and row[0] and (wanted is None or row[0] in wanted):
             yield RecordedFile(row[0], row[1] if len(row) > 1 else "")

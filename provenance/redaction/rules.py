@@ -18,6 +18,8 @@ from provenance.redaction.marker import marker
 
 # no rule's token is shorter
 _SHORTEST = 12
+# texts that are short are remembered: what a process sees of its environment it sees at its start and at its end
+_REMEMBERED = 256
 
 
 class Rule(NamedTuple):
@@ -46,12 +48,21 @@ def redact_by_rules(text: str) -> str:
     """``text`` with every token that a rule knows replaced by ``[redacted:KIND]``."""
     if len(text) < _SHORTEST:
         return text
+    return _remembered(text) if len(text) <= _REMEMBERED else _by_rules(text)
+
+
+def _by_rules(text: str) -> str:
     lower = text.lower()
     for keyword, rules in _by_keyword().items():
         if keyword in lower:
             for rule in rules:
                 text = rule.redact(text)
     return text
+
+
+@functools.lru_cache(maxsize=8192)
+def _remembered(text: str) -> str:
+    return _by_rules(text)
 
 
 def entropy(text: str) -> float:
