@@ -1,16 +1,18 @@
 """Digests of files and of sets of files, in the format that ``sha256sum --check`` reads.
 
-A file is read once through one buffer. Mapping it would save the copy, a fifteenth of the time, but whoever truncates a
-mapped file kills the process that reads it. Its size, time of change and inode are compared before
-and after, so that the digest of a file that somebody is still writing is an error and never a number.
+A file is read once, a small one through one buffer; of a large one the next piece is read while one is hashed, so that
+it takes as long as hashing alone where a second core is free. Mapping it would save the copy, a sixth of the processor
+time, but whoever truncates a mapped file kills the process that reads it. Its size, time of change and inode are
+compared before and after, so that the digest of a file that somebody is still writing is an error and never a number.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from provenance.formats.bounded_read import open_regular
 
 # 256 KiB stay in a core's second-level cache: as fast as 128 KiB to 1 MiB, faster than 16 KiB or 4 MiB
 CHUNK_BYTES = 1 << 18
+# of pieces that are read ahead: to hand one over takes some microseconds of a millisecond or two
+_AHEAD_BYTES = 1 << 21
+_LARGE_BYTES = 8 * _AHEAD_BYTES
 
 
 @dataclass(frozen=True)
@@ -93,15 +98,37 @@ def tree_digest(entries: Iterable[tuple[str, FileDigest]]) -> str:
 
 def _read(descriptor: int, size: int) -> tuple[int, str]:
     sha256 = hashlib.sha256()
+    total = 0
+    ahead = size >= _LARGE_BYTES and (os.cpu_count() or 1) > 1
+    # closed before the descriptor is: nothing reads it any longer then
+    with contextlib.closing(_pieces_ahead(descriptor) if ahead else _pieces(descriptor, size)) as pieces:
+        for piece in pieces:
+            sha256.update(piece)
+            total += len(piece)
+            if total > size:  # a file that grows is not followed: it changed, and that is what is reported
+                break
+    return total, sha256.hexdigest()
+
+
+def _pieces(descriptor: int, size: int) -> Generator[memoryview, None, None]:
+    """What is left of a file of ``size`` bytes, in pieces, each of which is overwritten by the next."""
     # a small file gets a small buffer: zeroing 256 KiB costs more than hashing 4
     buffer = bytearray(min(size + 1, CHUNK_BYTES))
-    view = memoryview(buffer)
-    total = 0
-    # a file that grows is not followed: it changed, and that is what is reported
-    while total <= size and (count := os.readv(descriptor, (buffer,))):
-        sha256.update(view[:count])
-        total += count
-    return total, sha256.hexdigest()
+    while count := os.readv(descriptor, (buffer,)):
+        yield memoryview(buffer)[:count]
+
+
+def _pieces_ahead(descriptor: int) -> Generator[memoryview, None, None]:
+    """The same, while a thread reads the next piece into another buffer."""
+    from concurrent.futures import ThreadPoolExecutor  # few files are large
+
+    free, full = bytearray(_AHEAD_BYTES), bytearray(_AHEAD_BYTES)
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(os.readv, descriptor, (full,))
+        while count := reading.result():
+            reading = reader.submit(os.readv, descriptor, (free,))
+            yield memoryview(full)[:count]
+            free, full = full, free
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -27,9 +27,45 @@ def test_size_and_digest_are_those_of_the_bytes(tmp_path: Path, size: int) -> No
     assert bytes_digest(data) == hashlib.sha256(data).hexdigest()
 
 
-def test_a_file_that_grows_under_the_reader_has_no_digest(tmp_path: Path) -> None:
+LARGE = 1 << 24
+
+
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE, LARGE + 1, LARGE + (1 << 21)])
+def test_a_large_file_of_which_pieces_are_read_ahead_has_the_digest_of_its_bytes(tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    (tmp_path / "file").write_bytes(data)
+    assert file_digest(tmp_path / "file") == FileDigest(size, hashlib.sha256(data).hexdigest())
+
+
+def test_an_error_or_a_stop_while_a_large_file_is_read_ends_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(LARGE + 1))
+    threads, read = threading.active_count(), os.readv
+    for raised, expected in ((OSError(5, "Input/output error"), DigestError), (KeyboardInterrupt(), KeyboardInterrupt)):
+        pieces = 0
+
+        def fails_at_the_third(descriptor: int, buffers: tuple[bytearray], raised: BaseException = raised) -> int:
+            nonlocal pieces
+            pieces += 1
+            if pieces == 3:
+                raise raised
+            return read(descriptor, buffers)
+
+        monkeypatch.setattr(os, "readv", fails_at_the_third)
+        with pytest.raises(expected):
+            file_digest(path)
+        assert pieces == 3 and threading.active_count() == threads
+    monkeypatch.setattr(os, "readv", read)
+    os.truncate(path, LARGE)
+    assert file_digest(path).size == LARGE, "the control"
+
+
+@pytest.mark.parametrize("size", [1 << 20, LARGE])
+def test_a_file_that_grows_under_the_reader_has_no_digest(tmp_path: Path, size: int) -> None:
     path = tmp_path / "growing"
-    path.write_bytes(bytes(1 << 20))
+    path.write_bytes(bytes(size))
     file_digest(path)  # the control: while nobody writes, it has one
     stop = threading.Event()
 
