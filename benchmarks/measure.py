@@ -48,6 +48,13 @@ def cpu_seconds(action: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def wall_and_cpu_seconds(action: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of the wall clock, and of all processors in this process, while ``action`` runs."""
+    start, used = time.perf_counter(), time.process_time()
+    action()
+    return time.perf_counter() - start, time.process_time() - used
+
+
 def ratios(first: Callable[[], float], second: Callable[[], float], rounds: int) -> list[float]:
     """first() / second(), measured in turn so that a drift of the machine hits both; one warm-up of each."""
     first(), second()

@@ -7,7 +7,6 @@ are the training split and the last 360 the test split.
 
 from __future__ import annotations
 
-import io
 import zlib
 from pathlib import Path
 
@@ -28,8 +27,10 @@ def load(root: Path) -> Images:
     path = root / FILE_NAME if root.is_dir() else root
     content, source = read_source(path, FILE_NAME)
     try:
-        table = np.loadtxt(io.BytesIO(gunzip(content, _MOST_BYTES)), delimiter=",", dtype=np.int64)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        rows = gunzip(content, _MOST_BYTES).splitlines()
+        # a tenth of the time of numpy.loadtxt, in every process that trains on them
+        table = np.array([[int(number) for number in row.split(b",")] for row in rows], dtype=np.int64)
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise DataError(
             f"{path}: damaged ({error})", "install scikit-learn again, or point --data at its file"
         ) from None
@@ -55,7 +56,7 @@ def _enlarge(grey: np.ndarray) -> np.ndarray:
     """(N, 8, 8) of 0..16 -> (N, 3, 32, 32) of 0..255, rounded half up."""
     enlarge = _interpolation(8, 4)
     # two passes of weights in eighths: 64 times too large; 255/16 brings 0..16 to 0..255
-    eighths = np.einsum("yi,nij,xj->nyx", enlarge, grey, enlarge)
+    eighths = enlarge @ grey @ enlarge.T
     levels = (eighths * 255 * 2 + 16 * 64) // (2 * 16 * 64)
     return np.repeat(levels[:, None].astype(np.uint8), 3, axis=1)
 
