@@ -4,10 +4,10 @@
 
 Each file is the output of one command, which the page names, with the machine, its load and versions beside it:
 
-    growth.json                   python -m benchmarks.growth --json FILE
-    deconvolution-1-thread.json   python -m benchmarks.deconvolution --json FILE
-    deconvolution-2-threads.json  the same with --threads 2
-    whole.json, step_operators.json, recording.json    python -m benchmarks NAME... --json FILE
+    growth.json                        python -m benchmarks.growth --json FILE
+    deconvolution[-xeon]-1-thread.json    python -m benchmarks.deconvolution --json FILE
+    deconvolution[-xeon]-2-threads.json   the same with --threads 2
+    the others                         python -m benchmarks NAME... --json FILE
 
 The tables are in the page between comments, and a test compares them with the files.
 """
@@ -59,9 +59,9 @@ def growth() -> Iterator[str]:
         yield f"| {row['varied']} | {row['value']} | {row['rounds']} | {' | '.join(numbers)} |"
 
 
-def steps() -> Iterator[str]:
+def steps(prefix: str = "deconvolution") -> Iterator[str]:
     """A training step of every network with one thread and with two."""
-    documents = [read(f"deconvolution-{each}") for each in ("1-thread", "2-threads")]
+    documents = [read(f"{prefix}-{each}") for each in ("1-thread", "2-threads")]
     yield from map(conditions, documents)
     yield "| network, batch | n | target | reference / fast | ND/BN: reference, fast | two threads: reference / fast |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
@@ -98,9 +98,14 @@ def step_operators() -> Iterator[str]:
             yield f"| {arch} | {row['median']:,} | {nd:,} | {nd / row['median']:.2f} |"
 
 
-def promises(name: str) -> Iterator[str]:
-    """Rows of `make bench`."""
-    document = read(name)
+def promises(*names: str) -> Iterator[str]:
+    """Rows of `make bench`, a table for each measurement."""
+    for number, name in enumerate(names):
+        yield from [""] * (number > 0)
+        yield from _promises(read(name))
+
+
+def _promises(document: Document) -> Iterator[str]:
     yield conditions(document)
     yield "| measured | median | lowest to highest | n | limit | unit |"
     yield "| --- | ---: | ---: | ---: | ---: | --- |"
@@ -111,9 +116,10 @@ def promises(name: str) -> Iterator[str]:
 
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "steps": steps,
-    "whole": lambda: promises("whole"),
+    "steps_xeon": lambda: steps("deconvolution-xeon"),
+    "whole": lambda: promises("whole", "whole-xeon"),
     "growth": growth,
-    "recording": lambda: promises("recording"),
+    "recording": lambda: promises("hashing", "recording"),
     "step_operators": step_operators,
 }
 
