@@ -163,8 +163,23 @@ class RunsFolder:
         """The folder of one run."""
         return RunFolder(self.root / experiment / run_id)
 
+    def expect_no_links(self, experiment: str) -> None:
+        """Raises UsageError where a file or folder that a run of ``experiment`` is written to is a symbolic link.
+
+        The folder may have come with somebody's repository or archive, who chose where its links lead. What it is
+        itself reached by is the choice of whoever names it.
+        """
+        lock = self.ledger.with_name(f"{self.ledger.name}.lock")
+        for path in (self.ledger, lock, self.verdicts, self.images, self.data_read, self.root / experiment):
+            if path.is_symlink():
+                raise UsageError(
+                    f"{path}: a symbolic link, which is not written through",
+                    "put the file or folder itself there, or name another folder of runs: --runs DIR",
+                )
+
     def make_run(self, experiment: str, started: datetime) -> RunFolder:
-        """A new folder for a run of ``experiment`` that starts now. Raises StorageError."""
+        """A new folder for a run of ``experiment`` that starts now. Raises StorageError, and UsageError as above."""
+        self.expect_no_links(experiment)
         folder = self.run(experiment, f"{started:%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}")
         try:
             folder.root.mkdir(parents=True)

@@ -232,7 +232,8 @@ def _write(descriptor: int, data: bytes, size: int) -> None:
 
 
 def _open(path: Path, flags: int) -> int:
-    # O_NONBLOCK: opening a FIFO must not wait for a writer
+    # a FIFO must not wait for a writer; where a link leads is the choice of whoever handed the folder over
+    flags |= portable.NO_FOLLOW if flags & os.O_APPEND else 0
     descriptor = os.open(path, flags | portable.BINARY | portable.NO_WAIT, 0o644)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

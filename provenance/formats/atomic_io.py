@@ -95,7 +95,7 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     Raises StorageError if the lock file cannot be made or the lock cannot be taken.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | portable.NO_FOLLOW, 0o644)
     except OSError as error:
         raise storage_error(path, error) from error
     try:

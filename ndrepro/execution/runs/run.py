@@ -128,6 +128,7 @@ def run(
         raise UsageError(
             f"processes={experiment.processes} in a container: one process is started there", "leave one of them out"
         )
+    options.runs.expect_no_links(experiment.name)
     _check_nodes(experiment)
     experiment, network = with_source(experiment, options.network)
     if options.container is None:
