@@ -22,6 +22,7 @@ Processes stop together: whether one was asked to is agreed on after every step.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,6 +47,9 @@ from ndrepro.training.layers.rewrite import exchange
 # a million photographs are digested by one process while the others wait; a dead process is noticed by its parent
 _PATIENCE = timedelta(hours=12)
 _BUCKET_NUMBERS = 16 * 1024 * 1024
+# a network's hashes in decimal digits have a hundredth of it
+_DOCUMENT_BYTES = 1 << 24
+_STRANGER = "see who else can reach this machine's ports: processes of one run trust each other"
 
 
 class Alone:
@@ -177,9 +181,28 @@ class Several(Alone):
         split_sizes.check_last_batch(experiment, described["train_images"])
 
     def _gather(self, document: Any) -> list[Any]:
-        """Every process's document, by rank."""
-        found: list[Any] = [None] * self.share.size
-        _tell_lost(lambda: torch.distributed.all_gather_object(found, document, group=self._hosts))
+        """Every process's document, by rank: as JSON, since whoever reaches the port may be one of them.
+
+        What torch itself sends as an object is unpickled where it arrives. Raises PeerLost for what is no document.
+        """
+        data = torch.frombuffer(bytearray(json.dumps(document).encode()), dtype=torch.uint8)
+        lengths = [int(each) for each in self._each(torch.tensor([len(data)]))]
+        if not all(0 < length <= _DOCUMENT_BYTES for length in lengths):
+            raise PeerLost(f"another process of this run sent a document of {max(lengths)} bytes", _STRANGER)
+        padded = torch.zeros(max(lengths), dtype=torch.uint8)
+        padded[: len(data)] = data
+        try:
+            return [
+                json.loads(bytes(each[:length].tolist()))
+                for each, length in zip(self._each(padded), lengths, strict=True)
+            ]
+        except (ValueError, RecursionError):
+            raise PeerLost("another process of this run sent what is no document", _STRANGER) from None
+
+    def _each(self, x: Tensor) -> list[Tensor]:
+        """``x`` of every process, by rank; of one shape and type everywhere."""
+        found = [torch.empty_like(x) for _ in range(self.share.size)]
+        _tell_lost(lambda: torch.distributed.all_gather(found, x, group=self._hosts))
         return found
 
     def check_same(self, net: nn.Module) -> None:
