@@ -37,6 +37,7 @@ from provenance.redaction.redact import redact_tree
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/nix/store", "/gnu/store", "/.singularity.d/libs")
 _HOOKS = ("sitecustomize", "usercustomize")
 _NAMED = 100
+_CODE_LINE = re.compile(r"^import[ \t]", re.MULTILINE)
 # executable mappings that are no files of anybody's: devices, and libffi's own pages
 _NO_FILES = ("/dev/", "/memfd:libffi", "/SYSV", "/anon_hugepage")
 _PRELOADS = ("LD_PRELOAD", "LD_AUDIT")
@@ -214,10 +215,11 @@ def _startup(folders: Iterable[Path], installed: list[Metadata]) -> Iterator[Pat
     for folder in folders:
         for path in sorted(folder.glob("*.pth")):
             try:
-                lines = path.read_bytes().splitlines()
+                text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
             except OSError:
                 continue
-            if any(line.startswith((b"import ", b"import\t")) for line in lines) and not _is_listed(path, installed):
+            # as site.py of any release splits it: later ones at every line end that Unicode knows, behind a mark
+            if _CODE_LINE.search("\n".join(text.splitlines())) and not _is_listed(path, installed):
                 yield path
 
 

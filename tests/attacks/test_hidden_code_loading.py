@@ -11,6 +11,7 @@ import os
 import py_compile
 import shutil
 import subprocess
+import sys
 import venv
 import zipfile
 from collections.abc import Mapping
@@ -95,6 +96,15 @@ def test_a_path_file_with_a_line_of_code(packages: Path, tmp_path: Path) -> None
     with (packages / "library-1.dist-info" / "RECORD").open("a") as lines:
         lines.write(row("a.pth", (packages / "a.pth").read_text()))
     assert run(packages, tmp_path)[1]["count"] == 0
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"#\x0c", b"#\xc2\x85", b"#\xe2\x80\xa8", b"#\r"])
+def test_a_line_of_code_that_only_some_releases_see(packages: Path, tmp_path: Path, before: bytes) -> None:
+    """From 3.13 on Python passes over a mark and ends lines as Unicode does; before, such a line was none here."""
+    (packages / "a.pth").write_bytes(before + b"import library; library.accuracy = 99\n")
+    accuracy, found = run(packages, tmp_path)
+    assert accuracy == 24 or sys.version_info >= (3, 13) or before == b"#\r"
+    assert foreign(found) == [("startup", "a.pth")]
 
 
 @pytest.mark.parametrize("archive", [False, True])
