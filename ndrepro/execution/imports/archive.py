@@ -22,6 +22,7 @@ from typing import IO, BinaryIO
 from ndrepro.execution.imports.sequential_stream import SequentialStream
 from ndrepro.protocol.errors import UsageError
 from provenance.errors import ProvenanceError, StorageError
+from provenance.formats.bounded_read import open_regular
 
 _PIECE = 1 << 18
 # a hundredfold is far beyond what manifests and logs shrink to; below a gibibyte nobody is harmed
@@ -47,7 +48,8 @@ def unpack(source: Path, folder: Path) -> None:
     if source.is_dir():
         target = UnpackedFolder(folder, None)
         for path, name in _files_below(source):
-            with _regular(path) as stream:
+            # what was listed may have been exchanged since: no link is followed, at its end or on the way
+            with open(open_regular(path, beneath=source), "rb") as stream:
                 target.write(stream, name)
         return
     with _regular(source) as file:
