@@ -164,13 +164,13 @@ def _root(
     Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not run.
     """
     if context.invoked_subcommand is None:
-        terminal.write_line(_FIRST_COMMANDS)
+        terminal.write_text(_FIRST_COMMANDS)
         raise typer.Exit(output.USAGE)
 
 
 def _help_if_bare(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        terminal.write_line(context.get_help())
+        terminal.write_text(context.get_help())
         raise typer.Exit(output.USAGE)
 
 

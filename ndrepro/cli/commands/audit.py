@@ -67,7 +67,7 @@ def audit(
     if as_json:
         output.print_json(found.to_json())
     elif markdown:
-        terminal.write_line(audit_text.markdown(found).rstrip("\n"))
+        terminal.write_text(audit_text.markdown(found).rstrip("\n"))
     else:
         _print(found)
     return output.DONE if found.holds else output.NO
@@ -102,7 +102,7 @@ def _print(found: Audit) -> None:
     from ndrepro.analysis.audit.audit import REDERIVES
 
     terminal.write_line(found.file.title)
-    terminal.write_line(audit_text.summary(found))
+    terminal.write_text(audit_text.summary(found))
     for status in audit_text.ORDER:
         findings = [finding for finding in found.claims if finding.status == status]
         if findings:

@@ -111,7 +111,8 @@ def _where(trial: PackageTrial) -> str:
 def _lines(finding: BisectResult, *, removed: bool) -> Iterator[str]:
     yield ""
     yield from conclusion(finding)
-    yield f"\n{plural(len(finding.trials), 'trial')}; every one that ran is a signed run"
+    yield ""
+    yield f"{plural(len(finding.trials), 'trial')}; every one that ran is a signed run"
     if finding.made:
         what = "removed" if removed else f"kept ({terminal.program()} env remove {' '.join(finding.made)} --lock)"
         yield f"{plural(len(finding.made), 'cell')} made, {what}"

@@ -82,7 +82,7 @@ def _put(document: Any, text: str, as_json: bool, markdown: bool) -> bool:
     if as_json:
         output.print_json(document)
     elif markdown:
-        terminal.write_line(text.rstrip("\n"))
+        terminal.write_text(text.rstrip("\n"))
     return as_json or markdown
 
 

@@ -76,7 +76,7 @@ def diff(
     else:
         _print(found)
         if code and found.code:
-            terminal.write_line("\n" + (found.code.text.rstrip("\n") or "no difference of code to print"))
+            terminal.write_text("\n" + (found.code.text.rstrip("\n") or "no difference of code to print"))
         if locate:
             _print_located(found, data, keep, confine)
     return output.DONE if found.identical else output.NO

@@ -46,7 +46,7 @@ def doctor(
         output.print_json({"ok": not problems, "findings": findings})
     else:
         warnings = sum(finding.status == WARNING for finding in findings)
-        terminal.write_line(f"\n{plural(problems, 'problem')}, {plural(warnings, 'warning')}")
+        terminal.write_text(f"\n{plural(problems, 'problem')}, {plural(warnings, 'warning')}")
     return output.NO if problems else output.DONE
 
 

@@ -56,7 +56,7 @@ def list_cells(as_json: options.Json = False) -> int:
             f"{cell.name:<{width}}  {cell.python:<7} {torch:<10} {torchvision:<12} {numpy:<8} {built:<6} "
             f"{cell.digest[:12]}{origin}"
         )
-    lines.append(f"\nbuilt below {terminal.here(matrix.cache_folder())}, on first use or by `env create`")
+    lines += ["", f"built below {terminal.here(matrix.cache_folder())}, on first use or by `env create`"]
     return output.answer({"cache": str(matrix.cache_folder()), "cells": rows}, lines, as_json)
 
 

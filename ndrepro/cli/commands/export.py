@@ -63,7 +63,7 @@ def export(
     facts = _facts(options.run_folder(runs, run).root, keys or [])
     chosen = ExportOptions(model, data, signing_key)
     if out is None:
-        terminal.write_line(DOCUMENTS[form](facts, chosen).decode("utf-8").rstrip("\n"))
+        terminal.write_text(DOCUMENTS[form](facts, chosen).decode("utf-8").rstrip("\n"))
         return output.DONE
     place = export_run(facts, form, out, chosen)
     document = {"run": facts.run, "format": form, "out": place}

@@ -59,7 +59,7 @@ def export(
     if out is not None:
         out.write_text(key.pem, encoding="ascii")
     document = {"keyid": key.keyid, "public_key": key.pem, "file": str(out) if out else None}
-    return output.answer(document, (f"{out}: public key {key.keyid}" if out else key.pem.rstrip("\n"),), as_json)
+    return output.answer(document, [f"{out}: public key {key.keyid}"] if out else key.pem.splitlines(), as_json)
 
 
 def trust(

@@ -119,9 +119,9 @@ def check_proof(
     last = _said(audit.entries[-1], policy) if audit.entries else None
     lines = [*map(_line, said), *(f"FAIL       {problem}" for problem in wrong[:_SHOWN])]
     if last and not wrong:
-        lines.append(f"\nverified: how run {run} ended, as of entry {last['sequence']}, {last['time']}")
+        lines += ["", f"verified: how run {run} ended, as of entry {last['sequence']}, {last['time']}"]
     else:
-        lines.append(f"\nNOT verified: {plural(len(wrong), 'problem')}")
+        lines += ["", f"NOT verified: {plural(len(wrong), 'problem')}"]
     document = {"ok": not wrong, "run": run, "entries": said, "head": last, "problems": wrong}
     return output.answer(document, lines, as_json, holds=not wrong)
 

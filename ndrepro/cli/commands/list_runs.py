@@ -124,7 +124,7 @@ def _print(found: list[RunSummary]) -> None:
     heading = f"{'run':<24} {'outcome':<11} {'seed':>4} {'epochs':>7} {'train %':>7} {'test %':>7} {'time':>7} signed"
     console.print(Text(heading, style="dim"), soft_wrap=True)
     for experiment, members in reversed(groups.items()):
-        console.print(Text(experiment, style="bold"), soft_wrap=True)
+        console.print(Text(terminal.single_line(experiment), style="bold"), soft_wrap=True)
         # of runs of one source, or of none, it is left out
         several = len({summary.settings.get(SOURCE) for summary in members}) > 1
         hidden = set(FROM_FILES) - ({SOURCE} if several else set())
@@ -144,10 +144,10 @@ def _line(summary: RunSummary) -> Text:
 
     epochs = f"{summary.epochs}/{'?' if summary.total_epochs is None else summary.total_epochs}"
     if summary.build != TRAINING:  # it has no epochs that are known here
-        epochs = summary.build
-    line = Text(f" {summary.run:<23} ")
-    line.append(f"{summary.outcome:<11}", style=_STYLES.get(summary.outcome, "red"))
-    line.append(f" {summary.seed or '-':>4} {epochs:>7}")
+        epochs = terminal.single_line(summary.build)
+    line = Text(f" {terminal.single_line(summary.run):<23} ")
+    line.append(f"{terminal.single_line(summary.outcome):<11}", style=_STYLES.get(summary.outcome, "red"))
+    line.append(f" {terminal.single_line(summary.seed or '-'):>4} {epochs:>7}")
     line.append(f" {_percent(summary.train_accuracy):>7} {_percent(summary.test_accuracy):>7}")
     line.append(f" {words.clock(summary.duration_seconds):>7} {'yes' if summary.signers else 'no'}")
     return line

@@ -102,7 +102,8 @@ def _lines(
     shown = [row for row in rows if everything or row.differing]
     if shown:
         width = max(len(row.operation) for row in shown)
-        yield f"\n{'operation':<{width}}  pass      type      differ    largest distance in ulps, and relative"
+        yield ""
+        yield f"{'operation':<{width}}  pass      type      differ    largest distance in ulps, and relative"
     for row in shown:
         count = f"{row.differing} of {row.outputs - row.absent}" if row.outputs > row.absent else "absent"
         distance = _distance(row) if row.differing else "equal" if count != "absent" else ""
@@ -111,9 +112,11 @@ def _lines(
     differing = sum(row.differing for row in rows)
     absent = sum(row.absent for row in rows)
     if not outputs_there:
-        yield f"\nnothing was compared: {plural(absent, 'output')}, none of them computed by both"
+        yield ""
+        yield f"nothing was compared: {plural(absent, 'output')}, none of them computed by both"
         return
-    yield f"\n{differing} of {plural(outputs_there, 'output')} differ; {absent} not computed by one of the two"
+    yield ""
+    yield f"{differing} of {plural(outputs_there, 'output')} differ; {absent} not computed by one of the two"
 
 
 def _distance(row: OperationDifference) -> str:

@@ -45,7 +45,7 @@ def record_command(asked: RecordOptions) -> int:
         finished = replace(finished, notes=(*finished.notes, *_other_python(resolved.executable, finished.folder.log)))
     problem = None if finished.error is None else output.record_of(finished.error)
     if asked.as_json:
-        terminal.write_line(output.document_text(_document(finished, problem)), sys.stderr)
+        terminal.write_text(output.document_text(_document(finished, problem)), sys.stderr)
     elif not asked.quiet:
         _print_end(finished, asked.runs)
     if problem is not None and not asked.as_json:

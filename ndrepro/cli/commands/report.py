@@ -165,7 +165,7 @@ def _counts(made: Report) -> dict[str, object]:
 def _print(made: Report, out: Path) -> None:
 
     def line(label: str, text: str) -> None:
-        terminal.write_line(f"{label:<{_LABEL}}{terminal.hanging(text, _LABEL)}")
+        terminal.write_text(f"{label:<{_LABEL}}{terminal.hanging(text, _LABEL)}")
 
     terminal.write_line(made.about.title)
     experiments = words.plural(len(made.table_of_cells), "experiment")

@@ -72,7 +72,7 @@ def search(
         )
         return output.DONE
     _print_table(asked, rows)
-    terminal.write_line(f"\nwritten    {terminal.here(found_file(file))}")
+    terminal.write_text(f"\nwritten    {terminal.here(found_file(file))}")
     terminal.write_line(f"next       {terminal.program()} study run {study} --grid {asked.grid}")
     return output.DONE
 

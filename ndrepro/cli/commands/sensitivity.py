@@ -78,7 +78,7 @@ def sensitivity(
     else:
         _print(found)
         if out:
-            terminal.write_line(
+            terminal.write_text(
                 f"\nwritten    {shlex.quote(terminal.here(out / 'sensitivity.md'))}, {len(written)} files"
             )
         _print_next(found)
@@ -118,7 +118,7 @@ def _print(found: Sensitivity) -> None:
     from ndrepro.report.sections.sensitivity_text import findings, sections
 
     for said in findings(found):
-        terminal.write_line(terminal.hanging(said, 0))
+        terminal.write_text(terminal.hanging(said, 0))
     for section in sections(found):
         _print_section(section)
 
@@ -156,7 +156,7 @@ def _print_next(found: Sensitivity) -> None:
             runs = [next(iter(design.of(bits.subject, cells[label]).values())) for label in (pair.first, pair.second)]
             names = [run.cell for run in runs]
             words = [runs[0].name, *names, *_settings(runs[0])]
-            terminal.write_line(f"\nwhy        {terminal.program()} bisect {' '.join(map(shlex.quote, words))}")
+            terminal.write_text(f"\nwhy        {terminal.program()} bisect {' '.join(map(shlex.quote, words))}")
             return
 
 

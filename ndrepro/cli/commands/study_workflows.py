@@ -69,9 +69,9 @@ def export(
     if out is not None:
         out.write_text(text, encoding="utf-8")
     jobs = [asdict(job) for job in workflow.jobs]
-    line = f"written    {out}: {plural(len(jobs), 'job')}" if out else text.rstrip("\n")
+    lines = [f"written    {out}: {plural(len(jobs), 'job')}"] if out else text.splitlines()
     document = {"format": form, "file": str(out) if out else None, "jobs": jobs, "text": text}
-    return output.answer(document, (line,), as_json)
+    return output.answer(document, lines, as_json)
 
 
 def collect(

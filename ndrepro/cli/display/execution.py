@@ -59,7 +59,7 @@ def consent(execution: Execution) -> bool:
     """Show the code and ask; no terminal is no consent."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    terminal.write_line("\nNo sandbox: this code would run with all your rights.")
+    terminal.write_text("\nNo sandbox: this code would run with all your rights.")
     for item in execution.code.untracked:
         size = "size unknown" if item.bytes is None else f"{item.bytes:,} bytes"
         terminal.write_line(f"untracked  {item.path} ({size})")
@@ -70,7 +70,7 @@ def consent(execution: Execution) -> bool:
 def _print_patch(code: RecordedCode) -> None:
     if code.patch is None:
         return
-    terminal.write_line(f"patch      {terminal.here(code.patch)}\n")
+    terminal.write_text(f"patch      {terminal.here(code.patch)}\n")
     with code.patch.open(encoding="utf-8", errors="backslashreplace") as text:
         for line in itertools.islice(text, _PATCH_LINES):
             terminal.write_line(line.rstrip("\n")[:_PATCH_BYTES])

@@ -100,7 +100,7 @@ def print_error(record: dict[str, Any]) -> None:
 
 def print_json(document: dict[str, Any]) -> None:
     """One JSON document on standard output, in ASCII, so that no locale can break it; NaN and infinities are words."""
-    terminal.write_line(document_text(document))
+    terminal.write_text(document_text(document))
 
 
 def answer(document: dict[str, Any], lines: Iterable[str], as_json: bool, *, holds: bool = True) -> int:

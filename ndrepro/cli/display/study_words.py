@@ -223,7 +223,7 @@ def _print_item(item: Item) -> None:
 
 
 def _row(label: str, text: str) -> None:
-    terminal.write_line(f"{label:<{LABEL}} {terminal.hanging(text, LABEL + 1)}")
+    terminal.write_text(f"{label:<{LABEL}} {terminal.hanging(text, LABEL + 1)}")
 
 
 def _item_document(item: Item) -> dict[str, Any]:

@@ -60,7 +60,12 @@ def single_line(text: str) -> str:
 
 
 def write_line(text: str, stream: IO[str] | None = None) -> None:
-    """Write one line to ``stream`` (default: standard output), unwrapped; a reader that left is no error."""
+    """Write one line to ``stream`` (default: standard output), unwrapped; a line end in ``text`` is spelled out."""
+    write_text(single_line(text), stream)
+
+
+def write_text(text: str, stream: IO[str] | None = None) -> None:
+    """Write lines to ``stream`` (default: standard output), unwrapped; a reader that left is no error."""
     stream = stream or sys.stdout
     try:
         stream.write(visible(text) + "\n")

@@ -20,6 +20,10 @@ _LATEX: Mapping[str, str] = {
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    # behind the end of a row they would be its argument
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
     "±": r"$\pm$",
     MINUS: r"$-$",
     MISSING: "--",
