@@ -2,20 +2,23 @@
 
 Sigstore's library reads and verifies it. By the trusted root: the authority certified the key, and the log of
 certificates has it; at a time that the log or an authority of time stamps signed, the certificate was valid; the log
-includes the entry, and the entry is of this signature. Whose identity counts is for the caller.
+includes the entry, and the entry is of this signature. The library takes every key of the root for this, so it is asked
+again with those alone that the root calls valid at that time: a key that was retired may have been stolen. Whose
+identity counts is for the caller.
 
 The trusted root is the one that comes with Sigstore's library, or a file that somebody names. Nothing is fetched.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from provenance.attestation.dsse import PAYLOAD_TYPE
@@ -85,6 +88,7 @@ def verified_bundle(data: bytes, root: TrustedRoot) -> VerifiedBundle:
         if kind != PAYLOAD_TYPE:
             raise TrustError(f"its payload is of the type {_printable(kind)}, expected {PAYLOAD_TYPE}")
         when, place = _signed_on(bundle)
+        _expect_valid(bundle, root, when)
         found = VerifiedBundle(payload, bundle.signing_certificate, when, place)
         if not found.identities():
             raise TrustError("its certificate names no identity")
@@ -129,6 +133,31 @@ class _Anybody:
 
     def verify(self, cert: Certificate) -> None:
         """Accept the certificate of any identity."""
+
+
+def _expect_valid(bundle: Bundle, root: TrustedRoot, when: datetime) -> None:
+    """Raises TrustError unless the bundle verifies by what the trusted root calls valid at that time."""
+    from sigstore.errors import Error
+    from sigstore.models import TrustedRoot
+    from sigstore.verify import Verifier
+
+    known = copy.deepcopy(root._inner)
+    known.tlogs = [log for log in known.tlogs if _covers(log.public_key.valid_for, when)]
+    known.ctlogs = [log for log in known.ctlogs if _covers(log.public_key.valid_for, when)]
+    known.certificate_authorities = [each for each in known.certificate_authorities if _covers(each.valid_for, when)]
+    try:
+        Verifier(trusted_root=TrustedRoot(known)).verify_dsse(bundle, _Anybody())
+    except Error:
+        day = f"{when:%Y-%m-%d %H:%M:%S} UTC"
+        raise TrustError(f"an authority or log that it needs was not valid on {day}, by the trusted root") from None
+
+
+def _covers(validity: Any, when: datetime) -> bool:
+    """Whether a range of times of the trusted root includes a moment; one without an end has none."""
+    if validity is None:
+        return True
+    start, end = validity.start, validity.end
+    return (start is None or start <= when) and (end is None or when <= end)
 
 
 def _signed_on(bundle: Bundle) -> tuple[datetime, str]:

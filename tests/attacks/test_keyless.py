@@ -98,6 +98,24 @@ OF_NO_FORM = {
 }
 
 
+@pytest.mark.parametrize("whose", ["tlogs", "ctlogs", "certificateAuthorities"])
+def test_a_key_that_the_root_calls_retired_signs_no_more(
+    signed_run: SmallRun, instance: SigstoreInstance, tmp_path: Path, whose: str
+) -> None:
+    """Who stole it signs in anybody's name from then on; before, the end of its validity was not looked at."""
+    keep(signed_run, instance.bundle(payload_of(signed_run)))
+    document = instance.trusted_root()
+    (entry,) = document[whose]
+    validity = entry.get("publicKey", entry)["validFor"] = dict(entry.get("publicKey", entry)["validFor"])
+    path = tmp_path / "root.json"
+    for hours, status in ((1, "pass"), (-1, "fail")):
+        validity["end"] = f"{instance.now + hours * HOUR:%Y-%m-%dT%H:%M:%SZ}"
+        path.write_text(json.dumps(document))
+        _, check = checked(signed_run, path)
+        assert check.status == status, check.message
+    assert "was not valid on" in check.message
+
+
 def test_what_is_put_in_its_place_is_refused(
     small_run: Callable[..., SmallRun], instance: SigstoreInstance, root: Path
 ) -> None:
