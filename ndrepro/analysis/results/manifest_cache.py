@@ -4,7 +4,8 @@ One row holds what was read out of one manifest that verified, or of a ledger. I
 
     by the very files: path, size, times of modification and change, inode and device of everything in the run's folder.
     No program can set back a ctime, and what changed within a tick of the file system's clock before it was read, and
-    may change again unseen, is not remembered
+    may change again unseen, is not remembered. Nor is a folder with a file that another user may write: who has it
+    mapped into memory changes it and leaves every time as it is
     by the same code: a digest of every module of both packages, of Python and of the recorded format of rows
     with the same trust: a digest of the trusted keys, their names, rotations, revocations and expirations
 
@@ -121,7 +122,7 @@ def _stamp(file: Path) -> str:
     place = os.fspath(file.parent if file.name == MANIFEST else file)
     try:
         identities = [*_identities(place)]
-    except OSError:
+    except OSError:  # gone, or written by others
         return ""
     if max(changed for _, _, _, changed, *_ in identities) >= time.time_ns() - _SETTLED_NS:
         return ""
@@ -129,8 +130,13 @@ def _stamp(file: Path) -> str:
 
 
 def _identities(place: str) -> Iterator[tuple[str, int, int, int, int, int]]:
-    """Path, size, times of modification and change, inode and device of a file; of a folder and all that it holds."""
+    """Path, size, times of modification and change, inode and device of a file; of a folder and all that it holds.
+
+    Raises OSError for a file that another user, but for root, may write.
+    """
     status = os.stat(place, follow_symlinks=False)
+    if stat.S_ISREG(status.st_mode) and (status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022):
+        raise PermissionError(place)
     yield place, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
     if stat.S_ISDIR(status.st_mode):
         for name in sorted(os.listdir(place)):

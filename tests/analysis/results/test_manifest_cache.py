@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import multiprocessing
 import os
 import shutil
@@ -261,3 +262,20 @@ def _read_often(runs: Path, cache: Path, home: Path) -> None:
         scores = read_results(runs, cache=cache, policy=TrustPolicy.load(home), checks=checks_of)
         assert numbers(scores) == [("a", 60.0), ("b", 60.0)]
         cache.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_what_others_may_write_is_verified_each_time(folder: Folder, mode: int) -> None:
+    """A mapped file is changed without a change of any time, as the first lines show; before, it was remembered."""
+    file = folder.manifest("a").with_name("mapped")
+    file.write_bytes(bytes(mmap.PAGESIZE))
+    with file.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as memory:
+        memory[0] = 1
+        before = file.stat()
+        memory[0] = 2
+        after = file.stat()
+        assert (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)
+    file.unlink()
+    assert (folder.verified(), folder.verified()) == (3, 0)
+    folder.manifest("a").chmod(mode)
+    assert (folder.verified(), folder.verified()) == (1, 1)
