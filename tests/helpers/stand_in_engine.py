@@ -12,9 +12,13 @@ from ndrepro.protocol.image_reference import PinnedImage
 from provenance.formats.digest import file_digest
 
 _PROGRAM = """#!{python}
-import os, sys
+import json, os, sys
 if sys.argv[1:] == ["--version"]:
     sys.exit(print("apptainer version 1.4.5"))
+if sys.argv[1:4] == ["inspect", "--json", "--labels"]:
+    label = open(sys.argv[4]).read().partition("label ")[2]
+    labels = {{"ndrepro.image.identifier": label}} if label else {{}}
+    sys.exit(print(json.dumps({{"data": {{"attributes": {{"labels": labels}}}}}})))
 inside = {{name.removeprefix("APPTAINERENV_"): value for name, value in os.environ.items()}}
 image = next(place for place, word in enumerate(sys.argv) if word.endswith(".sif"))
 assert sys.argv[image + 1] == "python3"
@@ -32,6 +36,6 @@ def write_engine(folder: Path, python3: Path | str = sys.executable) -> Path:
 
 
 def write_image(path: Path, content: str = "an image") -> PinnedImage:
-    """A file that stands for an image, pinned."""
+    """A file that stands for an image, pinned; what follows "label " in it is its label of an image's identifier."""
     path.write_text(content, encoding="utf-8")
     return PinnedImage("apptainer", str(path), f"sha256:{file_digest(path).sha256}")

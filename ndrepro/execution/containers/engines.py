@@ -119,7 +119,8 @@ def find(wanted: ContainerChoice, device: str) -> Container:
     """
     engine = ENGINES[wanted.engine]
     image = engine.find(wanted.engine, wanted.image)
-    digests = {image.digest, image.identifier}
+    # the label that gives a file's identifier is whatever its maker wrote
+    digests = {image.digest} if wanted.engine in FILE_ENGINES else {image.digest, image.identifier}
     if wanted.digests and not wanted.digests & digests:
         raise ImageError(
             f"image {wanted.image} is {image.digest}, asked for is {' or '.join(sorted(wanted.digests))}",
@@ -143,7 +144,10 @@ def find(wanted: ContainerChoice, device: str) -> Container:
 
 def pin(wanted: ContainerChoice) -> PinnedImage:
     """What was asked for, with its digest: the one asked for, else that of what is there. Raises EngineError."""
-    digest = min(wanted.digests) if wanted.digests else find(wanted, "cpu").identifier
+    if wanted.digests:
+        return PinnedImage(wanted.engine, wanted.image, min(wanted.digests))
+    found = find(wanted, "cpu")
+    digest = found.digest if wanted.engine in FILE_ENGINES else found.identifier
     return PinnedImage(wanted.engine, wanted.image, digest)
 
 

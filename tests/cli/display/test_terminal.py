@@ -50,7 +50,7 @@ def test_a_line_commands_no_terminal() -> None:
     written = io.StringIO()
     terminal.write_line(STRANGER, written)
     assert written.getvalue() == SPELLED + "\n"
-    terminal.write_line("é\tü\nñ 漢", written)
+    terminal.write_text("é\tü\nñ 漢", written)
     assert written.getvalue().endswith("é\tü\nñ 漢\n"), "the control: letters of any script stay"
 
 
