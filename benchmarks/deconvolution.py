@@ -60,6 +60,9 @@ def step_times(
     """Seconds by ``clock`` of ``rounds`` steps of each side, after one that is not counted."""
     import torch
 
+    from ndrepro.training.compute import memory
+
+    memory.keep_freed()  # as the training process does
     torch.set_num_threads(threads)
     steps = {side: training_step(net, images) for side, net in networks(arch, released).items()}
     for step in steps.values():

@@ -30,6 +30,9 @@ def whole_run(name: str, rounds: int = 3, threads: int = 1) -> Result:
     """The time of a recorded run against its bare steps; 1 / 0.95 is 95 % of their images per second."""
     import torch
 
+    from ndrepro.training.compute import memory
+
+    memory.keep_freed()  # as the training process does
     torch.set_num_threads(threads)
     batch_size, count = SIZES[name]
     settings = {"batch_size": str(batch_size), "device": "cpu", "threads": str(threads)}

@@ -118,6 +118,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "steps": steps,
     "steps_xeon": lambda: steps("deconvolution-xeon"),
     "whole": lambda: promises("whole", "whole-xeon"),
+    "memory": lambda: promises("memory"),
     "growth": growth,
     "recording": lambda: promises("hashing", "recording"),
     "step_operators": step_operators,

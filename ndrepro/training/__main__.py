@@ -121,7 +121,9 @@ def _train(request: Request, folder: RunFolder, stop: StopFlag, progress: dict[s
     # torch is loaded only here, after the signal handlers stand
     gc.disable()
     from ndrepro.training import train_run
-    from ndrepro.training.compute import determinism
+    from ndrepro.training.compute import determinism, memory
+
+    memory.keep_freed()
 
     gc.freeze()  # what is imported stays: to look for garbage in it takes 0.7 s of an empty run
     gc.enable()
