@@ -8,6 +8,7 @@ import typer
 
 from ndrepro.cli import completion
 from ndrepro.cli.display import data_paths, options, output, terminal, words
+from ndrepro.cli.display.lines import LineDisplay
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.studies.hyperparameter_search import SearchObserver, Trial, search_study, targets_of
 from ndrepro.execution.studies.search_results import found_file
@@ -77,20 +78,18 @@ def search(
     return output.DONE
 
 
-class _Lines(SearchObserver):
+class _Lines(LineDisplay, SearchObserver):
     """One line as a trial comes to a rung; the training of a piece shows nothing."""
 
     def __init__(self, search: Search, error: bool) -> None:
+        super().__init__(terminal.console(error))
         self._search = search
-        self._console = terminal.console(error)
 
     def begins(self, target: Target, spent: int, budget: int) -> None:
-        """Say what is searched."""
         recorded = f", {spent} of them recorded already" if spent else ""
         self.say(f"{_name(target)}: up to {budget} epochs{recorded}")
 
     def reached(self, target: Target, trial: Trial, epochs: int, goes_on: bool, recorded: bool) -> None:
-        """Say how a trial stands."""
         whole = epochs == self._search.rungs[-1]
         fate = "continues" if goes_on else "whole" if whole else "stopped"
         values = ", ".join(f"{key} {value:g}" for key, value in trial.values.items())
@@ -99,22 +98,13 @@ class _Lines(SearchObserver):
         self.say(f"  trial {trial.number}, {plural(epochs, 'epoch')}: {error}, {fate}{known}; {values}")
 
     def failed(self, target: Target, trial: Trial, error: NdreproError) -> None:
-        """Say that a trial broke."""
         self.say(f"  trial {trial.number} broke: {' '.join(error.message.split())}")
 
     def found(self, found: SearchOutcome) -> None:
-        """Say what was found."""
         counts = ", ".join(
             f"{count} with {epochs} epochs" for count, epochs in zip(found.reached, self._search.rungs, strict=True)
         )
         self.say(f"{_name(found.target)}: {found.spent_epochs} epochs, trials: {counts}; the best is {found.trial}")
-
-    def say(self, line: str) -> None:
-        """Print one line; where printing fails, nothing more is printed, and the search continues."""
-        try:
-            self._console.print(line, soft_wrap=True)
-        except OSError:
-            self._console.quiet = True
 
 
 def _plan(search: Search, count: int) -> str:

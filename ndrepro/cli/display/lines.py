@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -33,11 +35,30 @@ class LineDisplay:
     ) -> None:
         """Take away what moves, and show the cursor again."""
         if self._live is not None:
-            try:
+            with self._silent_when_broken():
                 self._live.stop()
-            except OSError:
-                self.console.quiet = True
             self._live = None
+
+    def show_live(self) -> None:
+        """Begin to show what moves; no thread refreshes it: ``redraw`` does when there is news."""
+        from rich.live import Live
+
+        self._live = Live(console=self.console, auto_refresh=False, transient=True, redirect_stdout=False)
+        self._live.start()
+
+    def redraw(self, picture: Callable[[], RenderableType]) -> None:
+        """Show this below the lines that stay, if anything moves there."""
+        if self._live is not None:
+            with self._silent_when_broken():
+                self._live.update(picture(), refresh=True)
+
+    @contextmanager
+    def _silent_when_broken(self) -> Iterator[None]:
+        """Where printing fails, nothing more is printed."""
+        try:
+            yield
+        except OSError:
+            self.console.quiet = True
 
     def reading(self, dataset: str, data: Path) -> None:
         """Say why nothing else is seen for a while, and count what is read."""
@@ -60,8 +81,6 @@ class LineDisplay:
         self.say(f"{dataset}: {summary}")
 
     def say(self, line: RenderableType) -> None:
-        """Print one line, in one piece; where printing fails, nothing more is printed."""
-        try:
+        """Print one line, in one piece."""
+        with self._silent_when_broken():
             self.console.print(line, soft_wrap=True)
-        except OSError:
-            self.console.quiet = True

@@ -95,25 +95,18 @@ class LiveTable(Display):
 
     def began(self, folder: RunFolder, request: Request) -> None:
         """Print the heading and start the moving row."""
-        from rich.live import Live
         from rich.text import Text
 
         super().began(folder, request)
         self.say("")
         self.say(Text(_columns(_HEADINGS), style="dim"))
-        # no refresh thread: it is drawn when there is news
-        self._live = Live(console=self.console, auto_refresh=False, transient=True, redirect_stdout=False)
-        self._live.start()
+        self.show_live()
         self.progress(Progress("starting", request.resume_step, None, None, 0.0, None, None))
 
     def progress(self, progress: Progress) -> None:
         """Redraw the moving row."""
         super().progress(progress)
-        if self._live is not None:
-            try:
-                self._live.update(self._moving_row(progress), refresh=True)
-            except OSError:
-                self.console.quiet = True
+        self.redraw(lambda: self._moving_row(progress))
 
     def row(self, scores: Scores, timing: Timing) -> str:
         """The epoch in columns."""

@@ -74,7 +74,8 @@ class StudyLines(LineDisplay, StudyObserver):
     def began(self, event: Began) -> None:
         """Say where a run is."""
         word = "resumes" if event.job.resume else "starts"
-        self.say(f"[{self.done + self.failed + 1}/{self.total}] {event.job.run.label} {word} in {_here(event)}")
+        where = terminal.here(event.folder.root)
+        self.say(f"[{self.done + self.failed + 1}/{self.total}] {event.job.run.label} {word} in {where}")
 
     def ending(self, event: Ended) -> str:
         """One finished run as one line."""
@@ -98,11 +99,9 @@ class StudyLines(LineDisplay, StudyObserver):
             self.say("killing what is under way; it is signed as killed")
 
     def say(self, line: RenderableType) -> None:
-        """Print one line; where printing fails, nothing more is printed."""
-        try:
+        """Print one line, which a terminal breaks where it must."""
+        with self._silent_when_broken():
             self.console.print(line, overflow="fold", soft_wrap=not self.console.is_terminal)
-        except OSError:
-            self.console.quiet = True
 
 
 class LiveBar(StudyLines):
@@ -116,32 +115,20 @@ class LiveBar(StudyLines):
 
     def started(self, plan: StudyPlan) -> None:
         """Say what there is to do, and begin to draw."""
-        from rich.live import Live
-
         super().started(plan)
         self._seconds = {item.run.identity: item.left.seconds for item in plan.todo}
-        # no refresh thread: it is drawn when there is news
-        self._live = Live(console=self.console, auto_refresh=False, transient=True, redirect_stdout=False)
-        self._live.start()
-        self._draw()
+        self.show_live()
+        self.redraw(self._picture)
 
     def event(self, event: Event) -> None:
         """Keep the account and draw it."""
         super().event(event)
         if isinstance(event, Ended):
             self._over += self._seconds.pop(event.job.run.identity, 0.0)
-        self._draw()
+        self.redraw(self._picture)
 
     def began(self, event: Began) -> None:
         """Its line below the bar says so."""
-
-    def _draw(self) -> None:
-        if self._live is None:
-            return
-        try:
-            self._live.update(self._picture(), refresh=True)
-        except OSError:
-            self.console.quiet = True
 
     def _picture(self) -> RenderableType:
         from rich.table import Table
@@ -190,7 +177,3 @@ def _bar(share: float, style: str) -> RenderableType:
     return ProgressBar(
         total=1.0, completed=min(1.0, share), width=_BAR_WIDTH, complete_style=style, finished_style=style
     )
-
-
-def _here(event: Began) -> str:
-    return terminal.here(event.folder.root)

@@ -37,26 +37,8 @@ class TensorBoardObserver(Observer):
         self._folder = folder
         self._file: EventFile | None = None
         self._step = 0
-
-    def reading(self, dataset: str, data: Path) -> None:
-        """Forwarded."""
-        self._shown.reading(dataset, data)
-
-    def images_read(self, what: str, done: int, total: int) -> None:
-        """Forwarded."""
-        self._shown.images_read(what, done, total)
-
-    def reading_ended(self) -> None:
-        """Forwarded."""
-        self._shown.reading_ended()
-
-    def left_out(self, dataset: str, summary: str) -> None:
-        """Forwarded."""
-        self._shown.left_out(dataset, summary)
-
-    def resuming(self, step: int, refused: tuple[str, ...]) -> None:
-        """Forwarded."""
-        self._shown.resuming(step, refused)
+        for name in ("reading", "images_read", "reading_ended", "left_out", "resuming"):  # nothing is written of these
+            setattr(self, name, getattr(shown, name))
 
     def began(self, folder: RunFolder, request: Request) -> None:
         """Open the run's event file."""
