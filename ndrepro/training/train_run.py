@@ -17,14 +17,14 @@ from ndrepro.protocol.messages import Request, write_json
 from ndrepro.protocol.training_state import Place
 from ndrepro.training import models, process_group
 from ndrepro.training.bit_flip import nudge
-from ndrepro.training.checkpoint import load_checkpoint, save_weights, state_tensors
+from ndrepro.training.checkpoint import load_checkpoint, save_weights
 from ndrepro.training.compute import determinism, precision
 from ndrepro.training.data.run_data import make_batches, read_and_describe
 from ndrepro.training.deconv_kernels.kernels import use_fast_kernels
 from ndrepro.training.evaluation_run import is_evaluation, load_given_weights, write_evaluation
 from ndrepro.training.initialise import initialise
 from ndrepro.training.layers.canonical_arithmetic import make_canonical
-from ndrepro.training.layers.census import census, summary
+from ndrepro.training.layers.census import network_document
 from ndrepro.training.optimizer import make_optimizer
 from ndrepro.training.own_network import build_own
 from ndrepro.training.run_logs import Recording, Unrecorded
@@ -50,7 +50,8 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     group.check_data(experiment, described)
     net = build(experiment, folder.network).to(device)
     if writes:
-        _describe(net, experiment, folder)
+        shape = (2, experiment.facts.channels, experiment.image_size, experiment.image_size)
+        write_json(folder.model, network_document(net, shape))
     group.connect(net)
     optimizer = make_optimizer(net, experiment)
     place = Place(step=0, epoch=0, batch=0)
@@ -127,10 +128,3 @@ def _seal(folder: RunFolder) -> dict[str, Any]:
         "libraries": determinism.libraries(),
         "usage": usage(),
     }
-
-
-def _describe(net: nn.Module, experiment: Experiment, folder: RunFolder) -> None:
-    shape = (2, experiment.facts.channels, experiment.image_size, experiment.image_size)
-    rows = [asdict(row) for row in census(net, shape)]
-    tensors = {name: list(tensor.shape) for name, tensor in state_tensors(net).items()}
-    write_json(folder.model, {"summary": asdict(summary(net)), "layers": rows, "tensors": tensors})

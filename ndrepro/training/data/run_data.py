@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ndrepro.protocol.errors import DataError
+from ndrepro.protocol.experiment import split_sizes
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import OWN_DATASET
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, write_json
 from ndrepro.training.compute.batch_share import WHOLE, Share
+from ndrepro.training.compute.randomness import stream
 from ndrepro.training.data import DATASETS
 from ndrepro.training.data.batches import Batches, BatchSource
 from ndrepro.training.data.own_data.own_images import images_of
 from ndrepro.training.data.photograph_batches import PhotographBatches
-from ndrepro.training.data.readers.images import Images
+from ndrepro.training.data.readers.images import Images, Split
 from ndrepro.training.data.readers.photographs import Photographs
 from ndrepro.training.data.transforms import prepare, relabel
-from ndrepro.training.data.validation import hold_out
 from provenance.capture.unavailable import printable
 from provenance.formats.digest import FileDigest, listing
 
@@ -58,6 +61,27 @@ def read_and_describe(
     entries = [(item.name, FileDigest(item.size, item.sha256)) for item in data.files]
     folder.dataset_listing.write_text(listing(entries), encoding="utf-8", errors="surrogateescape")
     return prepared, described
+
+
+def hold_out(images: Images, experiment: Experiment) -> tuple[Images, dict[str, Any]]:
+    """The data set with validation images as its test split, and what ``dataset.json`` says of it.
+
+    Whoever chooses hyper-parameters must not look at results on the test images: these are dropped before anything is
+    computed from them. The first round(validation * N) of a permutation of the N training images, drawn from the
+    stream "split", are held out; both parts keep their order. Raises DataError where either part would be empty.
+    """
+    count = len(images.train.labels)
+    held = split_sizes.held_out(experiment, count)
+    order = stream(experiment, "split", "validation").permutation(count)
+    divided = replace(
+        images, train=_rows(images.train, np.sort(order[held:])), test=_rows(images.train, np.sort(order[:held]))
+    )
+    said = {"test_images": 0, "validation_images": held, "test_images_dropped": len(images.test.labels)}
+    return divided, said
+
+
+def _rows(split: Split, rows: np.ndarray) -> Split:
+    return Split(split.images[rows], split.labels[rows], split.by_class)
 
 
 def make_batches(

@@ -5,9 +5,10 @@ layer that is registered may never be called. So the census is taken while one e
 passes through, and goes into every manifest. Taking it leaves parameters, buffers, the mode of every module
 and the random state as they were.
 
-``census``        one ``Row`` for every call of a layer, in the order of the calls
-``summary``       counts over the layers that the network registers, called or not
-``never_called``  layers with parameters that the batch did not reach
+``census``            one ``Row`` for every call of a layer, in the order of the calls
+``summary``           counts over the layers that the network registers, called or not
+``network_document``  both, and every tensor's shape
+``never_called``      layers with parameters that the batch did not reach
 """
 
 from __future__ import annotations
@@ -120,6 +121,13 @@ def summary(net: nn.Module) -> NetworkSummary:
         linear_layers=sum(issubclass(kind, nn.Linear) for kind in kinds),
         buffers=sum(each.numel() for each in net.buffers()),
     )
+
+
+def network_document(net: nn.Module, input_shape: Sequence[int]) -> dict[str, Any]:
+    """What ``model.json`` says of a network: its counts, every call of a layer, the shape of every tensor."""
+    rows = [asdict(row) for row in census(net, input_shape)]
+    tensors = {name: list(tensor.shape) for name, tensor in net.state_dict(keep_vars=True).items()}
+    return {"summary": asdict(summary(net)), "layers": rows, "tensors": tensors}
 
 
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)

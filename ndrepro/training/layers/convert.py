@@ -29,8 +29,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from ndrepro.training.layers.conversion import Conversion
 from ndrepro.training.layers.deconv import Deconv2d, Delinear
-from ndrepro.training.layers.obstacles import resolved_padding
-from ndrepro.training.layers.rewrite import Rewrite
+from ndrepro.training.layers.rewrite import Rewrite, resolved_padding
 
 
 @dataclass(frozen=True)
