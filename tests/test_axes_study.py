@@ -87,7 +87,7 @@ def test_what_single_runs_moved_is_as_the_summary_says(found: Sensitivity) -> No
 
 def test_the_shares_of_the_variance_are_as_the_summary_says(found: Sensitivity) -> None:
     page = SUMMARY.read_text(encoding="utf-8")
-    parts = [along(numbers_of(found, method).breakdowns, "nudge") for method in ("bn", "nd")]
+    parts = [along(numbers_of(found, method).components, "nudge") for method in ("bn", "nd")]
     for name, source in (("first weights", "seeds.init"), ("order of the batches", "seeds.order")):
         bn, nd, bn_alone, nd_alone = (share(part, source, alone=alone) for alone in (False, True) for part in parts)
         assert f"| {name} | {bn} | {bn_alone} | {nd} | {nd_alone} |" in page

@@ -86,7 +86,7 @@ def test_means_power_and_variance_are_as_the_summary_says(found: Sensitivity) ->
     assert set(equivalent(found, "bn")) == {*cells} and equivalent(found, "nd") == ()
     avx2, sse41 = (shift(found, "nd", cell) for cell in limits)
     first, second = visible(found, "nd", limits).split(", ")
-    bn, nd = (along(numbers_of(found, method).breakdowns, "cpu_isa") for method in ("bn", "nd"))
+    bn, nd = (along(numbers_of(found, method).components, "cpu_isa") for method in ("bn", "nd"))
     nudged = next(cell.found for cell in found.contrasts[0].cells if cell.cell == "nudge")
     assert nudged is not None
     wins = nudged.superiority.share * nudged.superiority.n - nudged.superiority.ties / 2

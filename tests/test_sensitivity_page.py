@@ -102,7 +102,7 @@ def test_differences_grow_as_fast_as_the_summary_says(found: Sensitivity) -> Non
     text = " ".join((DOCS / "findings" / "sensitivity.md").read_text(encoding="utf-8").split())
     steps = []
     for bits in sorted(found.bits, key=lambda each: "_nd_" not in each.subject):
-        grown = [growth for growth in bits.growths if growth.identical < growth.pairs]
+        grown = [growth for growth in bits.growth if growth.identical < growth.pairs]
         apart = [next(step for step, far in zip(each.steps, each.median, strict=True) if far >= 0.01) for each in grown]
         steps.append(f"{min(apart)} to {max(apart)}")
     assert f"(median of seeds 0 to 2) after {steps[0]} steps with `nd`, after {steps[1]} with `bn`" in text
@@ -122,7 +122,7 @@ def test_means_equivalence_and_power_are_as_the_summary_says(found: Sensitivity)
 
 def test_the_variance_and_the_conclusion_are_as_the_summary_says(found: Sensitivity) -> None:
     text = " ".join((DOCS / "findings" / "sensitivity.md").read_text(encoding="utf-8").split())
-    bn, nd = (along(numbers_of(found, method).breakdowns, "environment") for method in ("bn", "nd"))
+    bn, nd = (along(numbers_of(found, method).components, "environment") for method in ("bn", "nd"))
     spread = [each.components.of("residual").variance ** 0.5 for each in (bn, nd)]
     said = [
         f"accounts for {share(bn, 'environment')} of the variance with `bn` and {share(nd, 'environment')} with `nd`;",

@@ -23,7 +23,7 @@ from ndrepro.exports.members import Member
 from ndrepro.exports.ro_crate import METADATA, CrateRun, CrateText, crate_metadata
 from ndrepro.exports.run_facts import RunFacts
 from ndrepro.protocol.errors import UsageError
-from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.text.plurals import plural
 from provenance.attestation.key_home import default_home
 from provenance.attestation.key_statements import statement_files
@@ -103,16 +103,10 @@ def _paths(run: CrateRun) -> Iterator[str]:
 
 def _runs_root(runs: Iterable[RunFacts]) -> Path | None:
     """The folder with the ledger of these runs; None where they have none."""
-    roots = {ledger.parent for facts in runs if (ledger := _ledger(facts.folder))}
+    roots = {ledger.parent for facts in runs if (ledger := RunFolder(facts.folder).ledger)}
     if len(roots) > 1:
         raise UsageError(f"runs of {len(roots)} ledgers: {', '.join(map(str, sorted(roots)))}", "make one archive each")
     return next(iter(roots), None)
-
-
-def _ledger(folder: Path) -> Path | None:
-    """The ledger of a run: above its experiment's folder, or beside it, where a script put it."""
-    above = folder.absolute().parents
-    return next((path for up in above[:2] if (path := RunsFolder(up).ledger).is_file()), None)
 
 
 def _place(facts: RunFacts, root: Path | None) -> str:

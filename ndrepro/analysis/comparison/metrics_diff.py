@@ -25,7 +25,7 @@ class MetricsComparison:
 
     rows: tuple[int, int]
     differing: tuple[RowDifference, ...]
-    last: RowDifference | None
+    last_shared: RowDifference | None
     notes: tuple[str, ...] = ()
 
     @property
@@ -35,13 +35,7 @@ class MetricsComparison:
 
     def to_json(self) -> dict[str, Any]:
         """Every field, and whether all rows are equal; NaN and infinities stay numbers."""
-        return {
-            "identical": self.identical,
-            "rows": self.rows,
-            "differing": self.differing,
-            "last_shared": self.last,
-            "notes": self.notes,
-        }
+        return {"identical": self.identical, **vars(self)}
 
 
 def compare_metrics(first: Path, second: Path) -> MetricsComparison:

@@ -71,7 +71,7 @@ def _first_divergence(found: list[TrailComparison], other: bool, notes: list[str
     apart = sorted(
         (each for each in found if each.divergence), key=lambda each: each.divergence.step if each.divergence else 0
     )
-    chosen = apart[0] if apart else max(found, key=lambda each: each.shared)
+    chosen = apart[0] if apart else max(found, key=lambda each: each.shared_records)
     for each in apart[1:4]:
         if each.divergence:
             notes.append(f"{each.where} diverges at step {each.divergence.step:,} in {each.divergence.nearest_tensor}")

@@ -101,23 +101,11 @@ class TrailComparison:
 
     first_steps: tuple[int, int]
     last_steps: tuple[int, int]
-    shared: int
+    shared_records: int
     divergence: TrailDivergence | None
     identical: bool
     notes: tuple[str, ...] = ()
     where: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field; NaN and infinities stay numbers."""
-        return {
-            "identical": self.identical,
-            "where": self.where,
-            "first_steps": self.first_steps,
-            "last_steps": self.last_steps,
-            "shared_records": self.shared,
-            "divergence": self.divergence,
-            "notes": self.notes,
-        }
 
 
 def compare_trails(first: Path, second: Path) -> TrailComparison:

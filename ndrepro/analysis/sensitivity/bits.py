@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ndrepro.analysis.comparison.trail_divergence import compare_trails
 from ndrepro.analysis.results.result_row import ResultRow, manifest_of
@@ -53,26 +52,14 @@ class BitComparison:
     subject: str
     pairs: tuple[PairOfCells, ...]
     groups: tuple[tuple[str, ...], ...]
-    growths: tuple[Growth, ...]
-    without: Mapping[str, str] = field(default_factory=dict)
+    growth: tuple[Growth, ...]
+    without_trail: Mapping[str, str] = field(default_factory=dict)
     repeated: int = 0
     repeated_equal: int = 0
 
     def pair(self, first: str, second: str) -> PairOfCells | None:
         """Two cells by label, in either order."""
         return next((item for item in self.pairs if {item.first, item.second} == {first, second}), None)
-
-    def to_json(self) -> dict[str, Any]:
-        """Pairs, groups and growths; infinities stay numbers."""
-        return {
-            "subject": self.subject,
-            "pairs": self.pairs,
-            "groups": self.groups,
-            "growth": self.growths,
-            "without_trail": self.without,
-            "repeated": self.repeated,
-            "repeated_equal": self.repeated_equal,
-        }
 
 
 def compare_bits(design: ExperimentalDesign, subject: str) -> BitComparison:

@@ -80,12 +80,8 @@ class Numbers:
 
     subject: str
     cells: tuple[CellNumbers, ...]
-    breakdowns: tuple[Breakdown, ...]
+    components: tuple[Breakdown, ...]
     why_not: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Subject, cells, components of variance, and reasons for missing values."""
-        return {"subject": self.subject, "cells": self.cells, "components": self.breakdowns, "why_not": self.why_not}
 
 
 def compare_numbers(

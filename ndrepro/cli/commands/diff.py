@@ -173,7 +173,7 @@ def _divergence(found: RunComparison) -> str:
         return f"they differ; where they diverge is unknown: {_unequal(found.results)}"
     divergence = found.trails.divergence
     if divergence is None:
-        shared = f"no bit differs in the {max(found.trails.shared - 1, 0):,} steps that both have"
+        shared = f"no bit differs in the {max(found.trails.shared_records - 1, 0):,} steps that both have"
         if not found.trails.identical:
             spans = zip("AB", found.trails.first_steps, found.trails.last_steps, strict=True)
             return f"{shared}; " + ", ".join(f"{side} has {first:,} to {last:,}" for side, first, last in spans)
@@ -226,14 +226,14 @@ def _metrics(metrics: MetricsComparison) -> str:
     counted = f"{len(metrics.differing)} of {shared} epochs differ"
     if metrics.rows[0] != metrics.rows[1]:
         counted += f" (A has {metrics.rows[0]}, B has {metrics.rows[1]})"
-    if metrics.last is None:
+    if metrics.last_shared is None:
         return counted
-    pairs = [(name, a, b) for name, (a, b) in metrics.last.values.items() if repr(a) != repr(b)]
+    pairs = [(name, a, b) for name, (a, b) in metrics.last_shared.values.items() if repr(a) != repr(b)]
     pairs.sort(key=lambda item: ("accuracy" not in item[0], "test" not in item[0]))
     texts = "; ".join(
         f"{name.replace('_', ' ')} {_number(name, a)} and {_number(name, b)}" for name, a, b in pairs[:_VALUES]
     )
-    return f"{counted}; {metrics.last.row}: {texts or 'equal'}"
+    return f"{counted}; {metrics.last_shared.row}: {texts or 'equal'}"
 
 
 def _number(name: str, value: object) -> str:

@@ -19,9 +19,9 @@ from ndrepro.execution.programs.program_run import FinishedProgram, ProgramReque
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import DEFAULT_RUNS, RunsFolder
 from provenance.attestation.key_home import default_home
+from provenance.formats.bounded_read import read_tail
 
 _NO_MODULE = re.compile(rb"^ModuleNotFoundError: No module named '(\w+)['.]", re.MULTILINE)
-_END_BYTES = 1 << 16
 _SEED_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
 
@@ -61,9 +61,7 @@ def _other_python(executable: Path, log: Path) -> Iterator[str]:
     if not executable.name.startswith("python") or executable.absolute() == own:
         return
     try:
-        with open(log, "rb") as stream:
-            stream.seek(max(0, log.stat().st_size - _END_BYTES))
-            missing = _NO_MODULE.findall(stream.read())
+        missing = _NO_MODULE.findall(read_tail(log))
     except OSError:
         return
     if missing and find_spec(name := missing[-1].decode()) is not None:

@@ -237,7 +237,7 @@ def _step_of(found: RunComparison) -> int:
             "leave --locate out; `verify` says whether a trail was truncated",
         )
     # first weights compute nothing: the step after them shows what their difference reaches
-    return max(found.trails.divergence.step, min(1, found.trails.shared - 1))
+    return max(found.trails.divergence.step, min(1, found.trails.shared_records - 1))
 
 
 def _subject(side: Side) -> Any:

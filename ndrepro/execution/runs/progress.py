@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from ndrepro.execution.runs.observer import Observer, Progress
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, Timing, read_json
+from ndrepro.protocol.recorded.training_files import read_timing
 from provenance.errors import ProvenanceError, StorageError, TrailError
 from provenance.formats.bounded_read import open_regular
 from provenance.formats.metrics_log import parse_row
@@ -42,7 +43,7 @@ class Watcher:
         self._recent: deque[tuple[float, int]] = deque()
         self._total_steps: int | None = None
         self._metrics: _Rows[Scores] = _Rows(folder.metrics, Scores.from_row)
-        self._timing: _Rows[Timing] = _Rows(folder.timing, _timing_of)
+        self._timing: _Rows[Timing] = _Rows(folder.timing, read_timing)
         self._scores: list[Scores] = []
         self._timings: list[Timing] = []
         self._reported = 0
@@ -157,11 +158,3 @@ class _Rows(Generic[Row]):
             raise OSError(errno.EINVAL, f"a line of more than {_ROWS_BYTES} bytes")
         self._offset += len(whole)
         return whole.splitlines()
-
-
-def _timing_of(row: dict[str, Any]) -> Timing:
-    whole = ("epoch", "peak_memory_bytes", "peak_device_memory_bytes")
-    for name, value in row.items():
-        if type(value) is not int and (name in whole or type(value) is not float):
-            raise TypeError(f"{name} is {value!r}, expected a {'whole ' if name in whole else ''}number")
-    return Timing(**row)

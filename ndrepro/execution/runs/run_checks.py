@@ -16,7 +16,6 @@ kinds have checks of their own (``ndrepro.execution.verification.checks_by_kind`
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +37,7 @@ from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.verdict import CheckResult, ExtraCheck
 from provenance.errors import ManifestError, ProvenanceError, TrailError
+from provenance.formats.canonical_json import parse
 from provenance.formats.digest import file_digest
 from provenance.formats.fingerprint import fingerprint
 from provenance.formats.metrics_log import read_scalars
@@ -89,7 +89,7 @@ def weights(root: Path, manifest: Manifest) -> CheckResult:
     final, header = read_tensors(folder.weights)
     said = {"experiment": asked.name, "steps": int(recorded.records[-1, 0])}
     # releases without state digests wrote other headers
-    if folder.states.exists() and (set(header) != {"ndrepro"} or json.loads(header["ndrepro"]) != said):
+    if folder.states.exists() and (set(header) != {"ndrepro"} or parse(header["ndrepro"].encode()) != said):
         raise TrailError(f"{folder.weights.name}: its header is not of these weights: {str(header)[:80]}")
     if set(final) != {tensor.name for tensor in recorded.tensors}:
         raise TrailError(f"{folder.weights.name}: other tensors than the trail's")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.slurm.queue import TaskState
+from provenance.formats.bounded_read import read_tail
 
-_TAIL_BYTES = 16_384
 _MOST_CHARACTERS = 200
 # lines of a log that only repeat that the task failed, or that a wrapper printed
 _NOISE = re.compile(r"submitit |srun: (error|Terminating|launch)|.*slurmstepd: error: \*\*\* (STEP|JOB) .*CANCELLED AT")
@@ -53,13 +54,8 @@ def log_tail(folder: Path, element: str) -> str:
     """The end of a task's log; "" where it printed none. ``folder`` is that of the submission."""
     text = ""
     for kind in ("out", "err"):
-        path = folder / "log" / f"{element}_0_log.{kind}"
-        try:
-            with path.open("rb") as stream:
-                stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-                text += stream.read().decode("utf-8", "replace") + "\n"
-        except OSError:
-            continue
+        with suppress(OSError):
+            text += read_tail(folder / "log" / f"{element}_0_log.{kind}").decode("utf-8", "replace") + "\n"
     return text
 
 

@@ -26,8 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.runs.predicate_check import check_members, expect_equal
-from ndrepro.execution.verification import script_checks
-from ndrepro.execution.verification.script_checks import check_environment, expect_names, source, times
+from ndrepro.execution.verification.script_checks import (
+    check_environment,
+    count_rows,
+    expect_names,
+    logged_rows,
+    source,
+    times,
+)
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
 from ndrepro.protocol.program_record import (
@@ -68,7 +74,7 @@ from provenance.errors import ManifestError, ProvenanceError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest, file_digest
 from provenance.formats.listing import parse
-from provenance.formats.metrics_log import Row, read_scalars
+from provenance.formats.metrics_log import Row
 from provenance.formats.strict_json import Field
 from provenance.formats.trail import Trail
 from provenance.observation.process_record import read_processes
@@ -250,14 +256,16 @@ def trail(root: Path, manifest: Manifest) -> CheckResult:
 
 def metrics(root: Path, manifest: Manifest) -> CheckResult:
     """14: every row is whole, and none is another than its log has, where that was kept as an output."""
-    folder, found = RunFolder(root), script_checks.metrics(root, manifest)
-    rows = read_scalars(folder.metrics, tolerate_torn=True) if folder.metrics.exists() else []
-    record, logged = ProgramRecord.of(manifest), dict[str, list[Row]]()
-    for row in rows:
+    folder = RunFolder(root)
+    rows = logged_rows(folder, manifest)
+    found, record, logged = count_rows(rows), ProgramRecord.of(manifest), dict[str, list[Row]]()
+    for row in rows or ():
         logged.setdefault(str(row.get(FILE)), []).append(row)
     if logged and not record.wanted_metrics:
         raise ManifestError(f"{folder.metrics.name}: it has rows, and no log was asked for", _ASK)
-    if record.outlived_by or len(rows) >= MOST_ROWS:  # a log may have grown meanwhile, and not all of it been read
+    if (
+        record.outlived_by or len(rows or ()) >= MOST_ROWS
+    ):  # a log may have grown meanwhile, and not all of it been read
         return found
     for path, taken in logged.items():
         copy = folder.output_copies / path

@@ -36,7 +36,7 @@ from provenance.attestation.manifest import (
 from provenance.attestation.verdict import CheckResult, ExtraCheck
 from provenance.capture.unavailable import is_missing
 from provenance.errors import ManifestError
-from provenance.formats.metrics_log import read_scalars
+from provenance.formats.metrics_log import Row, read_scalars
 from provenance.formats.strict_json import Field
 from provenance.recording.script_record import BUILDER, INTERNAL, LATER_PARAMETERS, PARAMETERS
 
@@ -137,11 +137,19 @@ def source(root: Path, manifest: Manifest) -> CheckResult:
 
 
 def metrics(root: Path, manifest: Manifest) -> CheckResult:
-    """12: every row is whole; a process that was killed may have left half of one."""
-    folder = RunFolder(root)
-    if not folder.metrics.exists():
+    """12: every row is whole."""
+    return count_rows(logged_rows(RunFolder(root), manifest))
+
+
+def logged_rows(folder: RunFolder, manifest: Manifest) -> list[Row] | None:
+    """The rows of metrics.jsonl, None where it is not there; a process that was killed may have left half of one."""
+    return read_scalars(folder.metrics, tolerate_torn=manifest.outcome == "killed") if folder.metrics.exists() else None
+
+
+def count_rows(rows: list[Row] | None) -> CheckResult:
+    """The result of the check, of rows that are whole."""
+    if rows is None:
         return CheckResult("metrics", "skip", "nothing was logged")
-    rows = read_scalars(folder.metrics, tolerate_torn=manifest.outcome == "killed")
     return CheckResult("metrics", "pass", plural(len(rows), "row"))
 
 

@@ -36,7 +36,7 @@ def draw(found: Sensitivity, folder: Path) -> tuple[Path, ...]:
     Each shows a few subjects; where there are more, further files are numbered.
     """
     bits = [each for each in found.bits if each.pairs]
-    grown = [each for each in found.bits if each.growths]
+    grown = [each for each in found.bits if each.growth]
     numbers = [each for each in found.numbers if any(line.against for line in each.cells)]
     contrasts = [each for each in found.contrasts if each.judged] if len(found.design.cells) > 1 else []
     figures: list[tuple[str, int, Sequence[Any], Callable[[Sequence[Any], Path], tuple[Path, Path]]]] = [
@@ -97,17 +97,17 @@ def _steps(steps: Sequence[int], equal: int, pairs: int) -> str:
 
 def _growth(each: Sequence[BitComparison], path: Path) -> tuple[Path, Path]:
     """Median relative difference of the loss from the reference's, by step; zero is on the floor."""
-    heights = [2.7 + style.legend_height([grown.cell for grown in bits.growths]) for bits in each]
+    heights = [2.7 + style.legend_height([grown.cell for grown in bits.growth]) for bits in each]
     with style.column(*heights) as (figure, parts):
         for part, bits in zip(parts, each, strict=True):
             here = part.subplots()
-            for number, grown in enumerate(bits.growths):
+            for number, grown in enumerate(bits.growth):
                 values = [max(value, _LEAST) if math.isfinite(value) else 1.0 for value in grown.median]
                 every = max(len(grown.steps) // 8, 1)
                 here.plot(grown.steps[1:], values[1:], label=grown.cell, markevery=every, **style.line(number))
             here.set_yscale("log")
             here.set_ylim(_LEAST, 2)
-            note = _broken(f"{bits.subject}, {max(grown.pairs for grown in bits.growths)} pairs")
+            note = _broken(f"{bits.subject}, {max(grown.pairs for grown in bits.growth)} pairs")
             style.finish(here, note, "step (on the floor: equal)", "relative difference\nof the loss, median")
             style.legend(part)
         return style.save(figure, path)
@@ -156,7 +156,7 @@ def _forest(axes: Axes, rows: Mapping[str, Interval | None]) -> None:
 
 def _breakdowns(found: Sensitivity) -> list[tuple[str, Breakdown]]:
     """Every breakdown of variance, with the lines of its title."""
-    groups = [(each.subject, "runs", each.breakdowns) for each in found.numbers]
+    groups = [(each.subject, "runs", each.components) for each in found.numbers]
     groups += [(f"{each.first} less {each.second}", "pairs", each.breakdowns) for each in found.contrasts]
     return [
         (f"{_broken(subject)}\n{_broken(f'{item.title}, {item.components.n} {what}')}", item)

@@ -47,7 +47,7 @@ def sections(found: Sensitivity) -> tuple[Section, ...]:
         made.append(_cells(numbers, found))
         made += [
             _breakdown(item, found.options.unit, f"{numbers.subject}: what the spread comes from")
-            for item in numbers.breakdowns
+            for item in numbers.components
         ]
     made.append(Section("Conclusion: does it hold everywhere", _conclusion(found)))
     for contrast in found.contrasts:
@@ -117,9 +117,9 @@ def _bits(bits: BitComparison, design: ExperimentalDesign) -> Section:
     said = [f"Equal bits: {' | '.join(' = '.join(group) for group in bits.groups)}."] if bits.groups else []
     if bits.repeated:
         said.append(f"Run again with nothing changed: {bits.repeated}, of which {bits.repeated_equal} in equal bits.")
-    if bits.without:
-        some = ", ".join(f"{run} ({why})" for run, why in list(bits.without.items())[:_NAMED])
-        said.append(f"{len(bits.without)} runs have no trail to compare: {some}.")
+    if bits.without_trail:
+        some = ", ".join(f"{run} ({why})" for run, why in list(bits.without_trail.items())[:_NAMED])
+        said.append(f"{len(bits.without_trail)} runs have no trail to compare: {some}.")
     reference = design.reference.label
     pairs = [pair for pair in bits.pairs if reference in (pair.first, pair.second)]
     rows = [(pair.second if pair.first == reference else pair.first, *_pair(pair)) for pair in pairs]
@@ -330,7 +330,7 @@ def _shifts(numbers: Numbers, found: Sensitivity) -> Iterator[str]:
             f"{found.options.unit} is seen four times in five; one of {found.options.margin:g} takes "
             f"{span(needed)} pairs, by the cell"
         )
-    for item in numbers.breakdowns:
+    for item in numbers.components:
         parts = [f"{part.source} {100 * part.share:.0f} %" for part in item.components.components]
         yield f"{numbers.subject}, variance along {item.title}: {', '.join(parts)}"
 

@@ -35,7 +35,8 @@ def test_a_value_that_differs_in_its_last_bit_is_found(tmp_path: Path) -> None:
     assert [(row.row, dict(row.values)) for row in found.differing] == [
         ("epoch 2", {"loss": (0.2, math.nextafter(0.2, 1))})
     ]
-    assert found.last is not None and found.last.row == "epoch 3" and found.last.values["accuracy"] == (0.5, 0.5)
+    last = found.last_shared
+    assert last is not None and last.row == "epoch 3" and last.values["accuracy"] == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(("one", "two"), [(0.0, -0.0), (1, 1.0), (math.nan, None)])
@@ -52,7 +53,8 @@ def test_rows_are_matched_by_epoch_then_step_then_place(tmp_path: Path) -> None:
     steps = write(tmp_path / "c", [{"step": 10, "x": 1}, {"step": 10, "x": 2}])
     bare = write(tmp_path / "d", [{"x": 1}, {"y": 2}])
     assert compare_metrics(steps, steps).identical
-    assert compare_metrics(bare, bare).last is not None and compare_metrics(bare, bare).last.row == "row 2"  # type: ignore[union-attr]
+    last = compare_metrics(bare, bare).last_shared
+    assert last is not None and last.row == "row 2"
 
 
 def test_a_value_that_only_one_has_is_a_difference(tmp_path: Path) -> None:

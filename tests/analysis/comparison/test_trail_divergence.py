@@ -27,7 +27,7 @@ def test_equal_trails_are_identical_to_the_last_step(tmp_path: Path) -> None:
     first, second = (write_trail(tmp_path / name, records(40)) for name in "ab")
     found = compare_trails(first, second)
     assert found.identical and found.divergence is None
-    assert (found.last_steps, found.shared, found.notes) == ((40, 40), 41, ())
+    assert (found.last_steps, found.shared_records, found.notes) == ((40, 40), 41, ())
 
 
 def test_the_first_step_the_losses_and_the_growth_are_told(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_piece_is_compared_with_its_own_steps(tmp_path: Path) -> None:
     whole = write_trail(tmp_path / "whole", records(30))
     piece = write_trail(tmp_path / "piece", records(10, first=20))
     found = compare_trails(whole, piece)
-    assert (found.shared, found.divergence) == (11, None)
+    assert (found.shared_records, found.divergence) == (11, None)
     assert found.notes == ("the second trail begins at step 20",)
     other = parted(records(10, first=20), 23, [3])
     divergence = compare_trails(whole, write_trail(tmp_path / "other", other)).divergence

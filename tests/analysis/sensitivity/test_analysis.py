@@ -82,11 +82,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def test_bits_are_read_off_the_trails(whole: Study) -> None:
     bits = whole.answer().bits[0]
-    assert bits.groups == (("reference",), ("threads=2",)) and not bits.without
+    assert bits.groups == (("reference",), ("threads=2",)) and not bits.without_trail
     (pair,) = bits.pairs
     assert (pair.pairs, pair.equal, pair.steps, pair.forward) == (6, 0, (3,) * 6, 6)
     assert pair.tensor == TENSORS[0].name
-    (grown,) = bits.growths
+    (grown,) = bits.growth
     assert grown.steps == tuple(range(9)) and grown.median[:3] == (0, 0, 0)
     assert grown.median[3] == pytest.approx(1e-7, rel=0.01) and grown.median[5] == pytest.approx(16e-7, rel=0.01)
 
@@ -98,7 +98,7 @@ def test_numbers_are_paired_with_the_reference(whole: Study) -> None:
     assert threads.against.difference.estimate == pytest.approx(0.0) and threads.equivalence is not None
     assert threads.equivalence.verdict == "equivalent" and threads.p_holm == 1.0
     assert threads.detectable is not None and 0.1 < threads.detectable.difference < 1.0
-    (breakdown,) = whole.answer().numbers[0].breakdowns
+    (breakdown,) = whole.answer().numbers[0].components
     assert breakdown.components.of("seed").share > 0.95
     assert threads.needed is not None and threads.needed.n < 6, "a point is more than these pairs need"
     narrow = whole.answer(margin=0.05).numbers[0].cells[1].equivalence
@@ -139,7 +139,7 @@ def test_what_lacks_is_named_and_counted(tmp_path: Path) -> None:
         (study.root / "runs" / "lenet_bn_2_digits" / run / "trail.bin").unlink()
     study.add("bn", 7, 50.0, loss="nan")
     found = study.answer()
-    assert dict(found.bits[0].without) == {
+    assert dict(found.bits[0].without_trail) == {
         "bn-0-1": "its trail was not kept",
         "bn-1-1": "its trail was not kept",
     }
@@ -165,7 +165,7 @@ def test_a_run_whose_trail_was_changed_is_in_no_number(tmp_path: Path) -> None:
     changed = study.root / "runs" / "lenet_bn_2_digits" / "bn-1-1" / "trail.bin"
     changed.write_bytes(changed.read_bytes()[:-8] + b"\0" * 8)
     found = study.answer()
-    assert found.bits[0].pairs[0].pairs == 2 and dict(found.bits[0].without) == {}
+    assert found.bits[0].pairs[0].pairs == 2 and dict(found.bits[0].without_trail) == {}
     assert [item.reason for item in found.scores.refused] == ["check 6 (digests): trail.bin was changed"]
 
 
@@ -173,7 +173,7 @@ def test_an_unequal_design_is_divided_with_every_run_and_said_to_be_unequal(tmp_
     study = Study(tmp_path).fill()
     study.add("bn", 6, 81.0)  # which two threads were not given
     found = study.answer()
-    (breakdown,) = found.numbers[0].breakdowns
+    (breakdown,) = found.numbers[0].components
     assert breakdown.components.method == "reml" and breakdown.components.n == 13
     said = " ".join(text for section in sections(found) for text in section.sentences)
     assert (
