@@ -131,6 +131,11 @@ def numeric(*titles: str) -> tuple[Column, ...]:
     return tuple(Column(title, numeric=True) for title in titles)
 
 
+def facets(*titles: str) -> tuple[Column, ...]:
+    """Columns of words, each with a filter in the page."""
+    return tuple(Column(title, facet=True) for title in titles)
+
+
 def word(text: Any) -> Value:
     """A cell of text."""
     return Value(str(text))

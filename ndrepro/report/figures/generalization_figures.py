@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from ndrepro.text.plurals import span
 FITTED_PERCENT = 98.0
 
 Values = Callable[[Curve], Sequence[float]]
+_train_loss: Values = attrgetter("train_loss")
+_train_accuracy: Values = attrgetter("train_accuracy_percent")
+_test_accuracy: Values = attrgetter("test_accuracy_percent")
 Panels = Mapping[str, Lines]
 
 
@@ -38,7 +42,22 @@ def generalization_figures(runs: Sequence[ResultRow]) -> tuple[tuple[Figure, ...
     made: list[Figure | None] = []
     if groups:
         made += [_figure1a(corrupted(groups, reader)), *_figures1bc(groups, reader)]
-    made += [_figure2a(regularised(runs, reader)), _figure2b(normalised(runs, reader))]
+    made.append(
+        _accuracy_figure(
+            "generalization2a",
+            "Figure 2a of Zhang et al.: regularisers",
+            "Test accuracy by epoch with and without regularisers",
+            {"small_inception, batch norm": regularised(runs, reader)},
+        )
+    )
+    made.append(
+        _accuracy_figure(
+            "generalization2b",
+            "Figure 2b of Zhang et al.: batch norm",
+            "Test accuracy by epoch with batch norm everywhere, in the downsampling modules, and nowhere",
+            {"small_inception": normalised(runs, reader)},
+        )
+    )
     return tuple(drawn for drawn in made if drawn is not None), reader.notes
 
 
@@ -98,26 +117,8 @@ def _points(runs: Sequence[ResultRow], reader: Reader) -> list[dict[str, Any]]:
     return sorted(found, key=lambda point: (point["labels"], point["seed"]))
 
 
-def _figure2a(lines: Lines) -> Figure | None:
-    return _accuracy_figure(
-        "generalization2a",
-        "Figure 2a of Zhang et al.: regularisers",
-        "Test accuracy by epoch with and without regularisers",
-        {"small_inception, batch norm": lines} if lines else {},
-    )
-
-
-def _figure2b(lines: Lines) -> Figure | None:
-    return _accuracy_figure(
-        "generalization2b",
-        "Figure 2b of Zhang et al.: batch norm",
-        "Test accuracy by epoch with batch norm everywhere, in the downsampling modules, and nowhere",
-        {"small_inception": lines} if lines else {},
-    )
-
-
 def _accuracy_figure(key: str, title: str, alternative: str, panels: Panels) -> Figure | None:
-    if not panels:
+    if not any(panels.values()):
         return None
     return Figure(
         key,
@@ -127,18 +128,6 @@ def _accuracy_figure(key: str, title: str, alternative: str, panels: Panels) -> 
         lambda path: _draw_curves(path, panels, _test_accuracy, "accuracy, %", beside=_train_accuracy),
         _data(panels, test_accuracy=_test_accuracy, train_accuracy=_train_accuracy),
     )
-
-
-def _train_loss(curve: Curve) -> Sequence[float]:
-    return curve.train_loss
-
-
-def _test_accuracy(curve: Curve) -> Sequence[float]:
-    return curve.test_accuracy_percent
-
-
-def _train_accuracy(curve: Curve) -> Sequence[float]:
-    return curve.train_accuracy_percent
 
 
 def _seeds(panels: Panels) -> str:

@@ -60,7 +60,7 @@ def published_with_own(cells: Sequence[SeedGroup]) -> tuple[Table, ...]:
     made = [accuracy_table(4, "cifar10", own), accuracy_table(5, "cifar100", own)]
     made += [imagenet_table(6, ("vgg11",), own), imagenet_table(7, ("resnet18", "densenet121"), own)]
     made += [time_table(8, "cifar10", own), time_table(9, "cifar100", own), imagenet_time_table(own)]
-    return tuple(table for table in made if _has_own(table))
+    return tuple(table for table in made if any(value.href for row in table.rows for value in row))
 
 
 def accuracy_table(number: int, dataset: str, own: Own) -> Table:
@@ -197,7 +197,3 @@ def _by_row(table: str, dataset: str) -> Iterator[tuple[tuple[str, int], dict[st
     part = published_tables()[table].matching(dataset=dataset)
     for (network, epochs), lines in part.groups(["architecture", "epochs"]):
         yield (network, epochs), {line["method"]: line for line in lines.rows()}
-
-
-def _has_own(table: Table) -> bool:
-    return any(value.href for row in table.rows for value in row)

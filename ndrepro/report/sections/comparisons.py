@@ -22,6 +22,7 @@ from ndrepro.report.elements.table import (
     Value,
     count,
     decimal,
+    facets,
     interval,
     numeric,
     without_constants,
@@ -29,7 +30,7 @@ from ndrepro.report.elements.table import (
 )
 from ndrepro.report.sections.claims_held import pairs_of
 from ndrepro.report.sections.group_labels import environments_apart
-from ndrepro.report.sections.settings import split_settings
+from ndrepro.report.sections.settings import DATASET, ENVIRONMENT, EPOCHS, SETTINGS, split_settings
 from ndrepro.text.plurals import plural
 
 MARGIN = 1.0  # points of accuracy
@@ -79,15 +80,14 @@ def _place(run: ResultRow) -> Place:
 
 def _table(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value, Value]]) -> Table:
     columns = (
-        Column("Network", facet=True),
-        Column("Epochs", numeric=True, context=True),
-        Column("Data set", facet=True, context=True),
-        Column("Settings", context=True),
+        *facets("Network"),
+        EPOCHS,
+        DATASET,
+        SETTINGS,
         *numeric("Seeds", "ND \N{MINUS SIGN} BN", "95 % interval", "p (Holm)"),
         Column(f"Within {MARGIN:g} point"),
-        Column("Seeds needed", numeric=True),
-        Column(f"Seeds for {MARGIN:g} point", numeric=True),
-        Column("Environment", facet=True, context=True),
+        *numeric("Seeds needed", f"Seeds for {MARGIN:g} point"),
+        ENVIRONMENT,
     )
     rows = tuple(
         (word(place[0]), count(place[1]), word(place[2]), ends[place][0], *_numbers(each), ends[place][1])
@@ -116,7 +116,7 @@ def _numbers(each: Difference) -> tuple[Value, ...]:
         decimal(each.interval.estimate),
         interval(each.interval.low, each.interval.high),
         p_value(each.p_holm),
-        word(_within(each)),
+        word(MISSING if each.equivalence is None else each.equivalence.corrected(each.p_holm)),
         _needed(each.needed),
         _needed(each.needed_for_margin),
     )
@@ -127,10 +127,6 @@ def p_value(value: float | None) -> Value:
     if value is not None and value < 0.0005:
         return Value("< 0.001", value)
     return decimal(value, 4 if value is not None and 0.0495 <= value < 0.0505 else 3)
-
-
-def _within(each: Difference) -> str:
-    return MISSING if each.equivalence is None else each.equivalence.corrected(each.p_holm)
 
 
 def _needed(power: Power | None) -> Value:
@@ -161,14 +157,14 @@ def _overall(found: Mapping[Place, Difference], ends: Mapping[Place, tuple[Value
         if len({place[2] for place in places}) > 1
     )
     columns = (
-        Column("Network", facet=True),
-        Column("Epochs", numeric=True, context=True),
-        Column("Settings", context=True),
+        *facets("Network"),
+        EPOCHS,
+        SETTINGS,
         Column("Data sets"),
         *numeric("Pairs", "ND \N{MINUS SIGN} BN", "95 % interval"),
         Column("ND higher in"),
-        Column("Left out", numeric=True),
-        Column("Environment", facet=True, context=True),
+        *numeric("Left out"),
+        ENVIRONMENT,
     )
     caption = (
         "Mean of the differences above over data sets (all networks: over networks and data sets), with equal weights. "

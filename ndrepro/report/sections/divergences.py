@@ -23,6 +23,7 @@ from ndrepro.analysis.sensitivity.growth import Growth, growth_of
 from ndrepro.report.elements.table import MISSING, Column, Table, Value, count, numeric, without_constants, word
 from ndrepro.report.sections.group_labels import distinguished, method_name
 from ndrepro.report.sections.seed_groups import SeedGroup
+from ndrepro.report.sections.settings import EXPERIMENT, experiment_cells
 from ndrepro.text.plurals import plural, span
 from provenance.errors import ProvenanceError
 
@@ -152,10 +153,7 @@ def _said_of_seeds(grown: Growth) -> str:
 def divergence_tables(divergences: Sequence[Divergences]) -> tuple[Table, ...]:
     """What the figure shows, in numbers."""
     columns = (
-        Column("Network", facet=True),
-        Column("Method", facet=True),
-        Column("Epochs", numeric=True, context=True),
-        Column("Data set", facet=True, context=True),
+        *EXPERIMENT,
         Column("Compared"),
         Column("Reference"),
         *numeric("Pairs", "Bit-identical"),
@@ -174,10 +172,7 @@ def _row(one: Divergences, grown: Growth) -> tuple[Value, ...]:
     steps, firsts = grown.steps, grown.first_steps
     later = next((place for place, step in enumerate(steps) if firsts and step >= firsts[0] + 10), None)
     return (
-        word(one.run.arch),
-        word(one.run.method),
-        count(one.run.epochs),
-        word(one.run.dataset),
+        *experiment_cells(one.run),
         word(grown.cell),
         word(one.reference),
         count(grown.pairs),

@@ -21,6 +21,7 @@ from ndrepro.report.elements.table import (
     count,
     decimal,
     duration,
+    facets,
     interval,
     numeric,
     without_constants,
@@ -28,7 +29,7 @@ from ndrepro.report.elements.table import (
 )
 from ndrepro.report.sections.group_labels import environments_apart
 from ndrepro.report.sections.seed_groups import SeedGroup
-from ndrepro.report.sections.settings import split_settings
+from ndrepro.report.sections.settings import ENVIRONMENT, EXPERIMENT, SETTINGS, experiment_cells, split_settings
 from ndrepro.text.plurals import plural
 
 _OTHER = "repeat of an earlier run"
@@ -36,15 +37,8 @@ _OTHER = "repeat of an earlier run"
 
 def cell_table(cells: Sequence[SeedGroup]) -> Table:
     """One row an experiment in one set of environments: train beside test, n, spread, interval."""
-    columns = (
-        Column("Network", facet=True),
-        Column("Method", facet=True),
-        Column("Epochs", numeric=True, context=True),
-        Column("Data set", facet=True, context=True),
-        Column("Settings", context=True),
-        *numeric("n", "Train %", "Test %", "95 % interval", "One more run", "s", "Lowest", "Highest", "Training"),
-        Column("Environment", facet=True, context=True),
-    )
+    numbers = numeric("n", "Train %", "Test %", "95 % interval", "One more run", "s", "Lowest", "Highest", "Training")
+    columns = (*EXPERIMENT, SETTINGS, *numbers, ENVIRONMENT)
     caption = (
         "Mean accuracies after the last epoch over n runs that differ only in their seed. The 95 % interval is that of "
         "the mean test accuracy; one more run of the same kind is in the range beside it with probability 95 %. "
@@ -64,10 +58,7 @@ def _cell_row(cell: SeedGroup, settings: str, place: str) -> tuple[Value, ...]:
     link = f"#{anchor(one)}"
     finite = test.mean is not None
     return (
-        word(one.arch),
-        word(one.method),
-        count(one.epochs),
-        word(one.dataset),
+        *experiment_cells(one),
         word(settings),
         count(cell.n),
         decimal(cell.train.mean, missing=cell.train.text),
@@ -98,13 +89,10 @@ def run_table(
     """
     columns = (
         Column("Run and manifest"),
-        Column("Network", facet=True),
-        Column("Method", facet=True),
-        Column("Epochs", numeric=True, context=True),
-        Column("Data set", facet=True, context=True),
-        Column("Settings", context=True),
+        *EXPERIMENT,
+        SETTINGS,
         *numeric("Seed", "Train %", "Test %", "Training"),
-        Column("Signed by", facet=True),
+        *facets("Signed by"),
         Column("Copy the command"),
     )
     again = {run.run_id for run in repeats}
@@ -115,10 +103,7 @@ def run_table(
         rows.append(
             (
                 Value(run.run_id, href=manifest(run)),
-                word(run.arch),
-                word(run.method),
-                count(run.epochs),
-                word(run.dataset),
+                *experiment_cells(run),
                 word(settings),
                 Value(str(run.seed) if not run.seeds else f"{run.seed} *", float(run.seed)),
                 decimal(run.train_accuracy_percent),

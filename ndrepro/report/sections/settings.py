@@ -14,10 +14,20 @@ from ndrepro.analysis.results.results import ResultRow
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.settings import FROM_FILES, leaves, shown_value
 from ndrepro.protocol.study.study import text_of
+from ndrepro.report.elements.table import Column, Value, count, facets, word
 
 # what distinguishes networks, seeds and environments, and not what is asked of all of them
 _NOT_ASKED = ("arch", "method", "seed", "device")
+EPOCHS, DATASET = Column("Epochs", numeric=True, context=True), Column("Data set", facet=True, context=True)
+SETTINGS, ENVIRONMENT = Column("Settings", context=True), Column("Environment", facet=True, context=True)
+# the columns of every table with a row an experiment or run, filled by ``experiment_cells``
+EXPERIMENT = (*facets("Network", "Method"), EPOCHS, DATASET)
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay", "decay")
+
+
+def experiment_cells(run: ResultRow) -> tuple[Value, ...]:
+    """Network, method, epochs and data set of a run."""
+    return word(run.arch), word(run.method), count(run.epochs), word(run.dataset)
 
 
 def whole_settings(run: ResultRow) -> dict[str, Any]:
