@@ -64,7 +64,7 @@ def test_a_value_that_only_one_has_is_a_difference(tmp_path: Path) -> None:
 
 def test_empty_and_torn_logs_are_compared_as_far_as_they_go(tmp_path: Path) -> None:
     empty, whole = write(tmp_path / "a", []), write(tmp_path / "b", [{"epoch": 1, "x": 1}])
-    assert compare_metrics(empty, whole).last is None
+    assert compare_metrics(empty, whole).last_shared is None
     with whole.open("ab") as stream:
         stream.write(b'{"epoch": 2, "x"')
     found = compare_metrics(whole, whole)
