@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -108,10 +107,7 @@ def list_keys(as_json: options.Json = False) -> int:
         since = f", since {key.added[:10]}" if key.added else ""
         lines.append(f"{key.keyid}  {key.name}{since}" + (f"; {key.state}" if key.limits else ""))
     lines += [f"{each}  {each.name}, since {each.added[:10]}" for each in identities]
-    documents = {
-        "keys": [{**key.to_json(), "state": key.state} for key in keys],
-        "identities": [asdict(each) for each in identities],
-    }
+    documents = {"keys": [{**key.to_json(), "state": key.state} for key in keys], "identities": identities}
     return output.answer(documents, lines or ["none yet: this author's own key is made by the first run"], as_json)
 
 
@@ -184,4 +180,4 @@ def _sign_keyless(folder: RunFolder, signed: str, token: Path | None, config: Pa
 
 
 def _print_identity(what: str, identity: Identity, as_json: bool) -> int:
-    return output.answer(asdict(identity), (f"{what}: {identity} as {identity.name}",), as_json)
+    return output.answer(vars(identity), (f"{what}: {identity} as {identity.name}",), as_json)

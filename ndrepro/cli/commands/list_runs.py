@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -67,7 +66,7 @@ def list_runs(
     every = run_lookup.summaries(RunsFolder(runs))
     found = wanted.select(every)
     if as_json:
-        output.print_json({"runs": [_document(summary) for summary in found]})
+        output.print_json({"runs": found})
     elif found:
         _print(found)
     elif every:
@@ -83,10 +82,7 @@ def _names(as_json: bool) -> int:
     offers = {"networks": offered.networks(), "datasets": offered.datasets()}
     if as_json:
         titles = {name: facts.title for name, facts in DATASETS.items()}
-        documents = {kind: [asdict(each) for each in found] for kind, found in offers.items()}
-        output.print_json(
-            {"architectures": ARCHITECTURES, "methods": METHODS, "datasets": titles, "offered": documents}
-        )
+        output.print_json({"architectures": ARCHITECTURES, "methods": METHODS, "datasets": titles, "offered": offers})
         return output.DONE
     from rich.text import Text
 
@@ -107,10 +103,6 @@ def _names(as_json: bool) -> int:
             for each in found:
                 console.print(Text(f"  {each}"), soft_wrap=True)
     return output.DONE
-
-
-def _document(summary: RunSummary) -> dict[str, Any]:
-    return {**asdict(summary), "folder": str(summary.folder.absolute())}
 
 
 def _print(found: list[RunSummary]) -> None:

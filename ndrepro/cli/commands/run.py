@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -150,11 +150,11 @@ def _document(finished: Finished, error: dict[str, Any] | None) -> dict[str, Any
     document: dict[str, Any] = {
         "experiment": finished.folder.root.parent.name,
         "run": finished.folder.root.name,
-        "folder": str(finished.folder.root.absolute()),
+        "folder": finished.folder.root.absolute(),
         "outcome": finished.outcome,
-        "scores": asdict(finished.scores) if finished.scores else None,
+        "scores": finished.scores,
         "signer": finished.signer,
-        "manifest": str(finished.manifest.absolute()) if finished.manifest else None,
+        "manifest": finished.manifest and finished.manifest.absolute(),
     }
     return {**document, "error": error} if error else document
 

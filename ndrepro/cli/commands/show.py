@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +43,8 @@ def show(
     recorded = read_recorded(folder) if folder.manifest.exists() else None
     scores = read_results(folder) if short.build == TRAINING else ()
     if as_json:
-        output.print_json(_document(short, scores, recorded))
+        predicate = recorded.manifest.to_predicate() if recorded else None
+        output.print_json({**short.to_json(), "scores": scores, "manifest": predicate})
         return output.DONE
     _print_row("run", ", ".join(filter(None, (f"{short.experiment} {short.run}", short.repeats))))
     _print_row("outcome", _outcome(short, recorded))
@@ -82,12 +82,6 @@ def _plot(folder: RunFolder) -> None:
         console.print()
         for line in lines(panel, min(console.width, 100), braille=terminal.shows("\u28ff\u2524")):
             console.print(line, soft_wrap=True)
-
-
-def _document(short: RunSummary, scores: tuple[Scores, ...], recorded: Recorded | None) -> dict[str, object]:
-    predicate = recorded.manifest.to_predicate() if recorded else None
-    folder = str(short.folder.absolute())
-    return {**asdict(short), "folder": folder, "scores": [asdict(row) for row in scores], "manifest": predicate}
 
 
 def _outcome(short: RunSummary, recorded: Recorded | None) -> str:

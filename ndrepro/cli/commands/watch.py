@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,7 +39,7 @@ def watch(
     """
     watched = Watched(runs, names or [])
     if as_json:
-        output.print_json({"runs": [_document(each) for each in watched.look()]})
+        output.print_json({"runs": watched.look()})
     elif terminal.console().is_terminal:
         _live(watched, every)
     else:
@@ -53,12 +52,6 @@ def watch(
                 f"no run {'of these names' if names else 'is running'} in {terminal.here(runs)}: {cure}"
             )
     return output.DONE
-
-
-def _document(run: WatchedRun) -> dict[str, object]:
-    """The JSON of a run: that of ``ndrepro list``, and the last step of its trail with the loss there."""
-    folder = str(run.summary.folder.absolute())
-    return {**asdict(run.summary), "folder": folder, "step": run.step, "loss": run.loss}
 
 
 def _live(watched: Watched, every: float) -> None:

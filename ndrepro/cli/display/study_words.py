@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +97,13 @@ def plan_document(plan: StudyPlan) -> dict[str, Any]:
         "study": plan.study.name,
         "title": plan.study.title,
         "runs": [_item_document(item) for item in plan.items],
-        "states": dict(plan.states),
+        "states": plan.states,
         "to_run": len(plan.todo),
         "device_seconds": plan.seconds,
         "disk_bytes": plan.disk_bytes,
         "free_bytes": plan.free_bytes,
         "estimated_from_recorded": plan.recorded,
-        "notes": list(plan.notes),
+        "notes": plan.notes,
     }
 
 
@@ -115,7 +114,7 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
             "run": failure.run.label,
             "grid": failure.run.grid,
             "outcome": failure.ending.outcome,
-            "folder": str(failure.ending.folder.root.absolute()) if failure.ending.folder else None,
+            "folder": failure.ending.folder and failure.ending.folder.root.absolute(),
             "error": to_record(failure.ending.error) if failure.ending.error else None,
         }
         for failure in outcome.failures
@@ -231,15 +230,15 @@ def _item_document(item: Item) -> dict[str, Any]:
     return {
         "label": item.run.label,
         "grid": item.run.grid,
-        "experiment": item.run.experiment.to_json(),
+        "experiment": item.run.experiment,
         "environment": item.run.environment,
         "state": item.status.state,
         "reason": item.status.reason,
-        "folder": str(folder.root.absolute()) if folder else None,
+        "folder": folder and folder.root.absolute(),
         "epochs_done": item.epochs_done,
         "seconds": item.left.seconds,
         "bytes": item.left.disk_bytes,
         "estimate": item.left.source,
         "memory_bytes": item.left.memory_bytes,
-        "resources": asdict(needs),
+        "resources": needs,
     }

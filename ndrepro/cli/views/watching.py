@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ndrepro.cli.display import words
 from ndrepro.execution.runs.run_lookup import RUNNING, RunSummary, summaries
@@ -42,6 +42,10 @@ class WatchedRun:
             return self.summary.build
         total = "?" if self.summary.total_epochs is None else self.summary.total_epochs
         return f"{self.summary.epochs}/{total}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as ``ndrepro list`` has it, with its last step and the loss there."""
+        return {**self.summary.to_json(), "step": self.step, "loss": self.loss}
 
 
 class Watched:

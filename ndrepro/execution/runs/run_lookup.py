@@ -91,6 +91,10 @@ class RunSummary:
             return ""
         return f"{self.kind} of {self.origin}" if self.origin else self.kind
 
+    def to_json(self) -> dict[str, Any]:
+        """Every field, the folder by its absolute path."""
+        return {**vars(self), "folder": self.folder.absolute()}
+
 
 def start_order(ledger: LedgerSummary) -> Callable[[str], tuple[int, str]]:
     """Sorts identifiers of runs as they were started, whatever their machines' clocks said.
