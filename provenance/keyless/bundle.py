@@ -157,7 +157,7 @@ def _covers(validity: Any, when: datetime) -> bool:
     if validity is None:
         return True
     start, end = validity.start, validity.end
-    return (start is None or start <= when) and (end is None or when <= end)
+    return bool((start is None or start <= when) and (end is None or when <= end))
 
 
 def _signed_on(bundle: Bundle) -> tuple[datetime, str]:
