@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ndrepro.protocol.errors import TrainingFailed
-from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
+from ndrepro.protocol.verdicts import CHECKED, FLAGGED, ClaimCheck, claim
 from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
 from ndrepro.text.plurals import first_of, plural
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ndrepro.protocol.layout import RunFolder
     from ndrepro.reproduction.reproduction import OnPlan
     from provenance.attestation.manifest import Manifest
+
+# of what is there before the start, the smallest first: some seconds
+_EARLIER_BYTES, _EARLIER_FILES = 1 << 30, 50_000
 
 
 def of_program(
@@ -44,7 +47,6 @@ def of_program(
     from ndrepro.analysis.results.run_conditions import conditions_claim
     from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
     from ndrepro.execution.program_reproduction.nested_runs import manifests_below
-    from ndrepro.execution.programs.working_folder import EarlierContents, look
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
     from ndrepro.execution.runs.run_lookup import read_recorded
 
@@ -63,9 +65,7 @@ def of_program(
     plan = replace(plan, execution=permission.given(plan.execution))
     prepared = replace(prepared, execution=plan.execution)
     before = manifests_below(prepared.place.place)
-    files = look(prepared.place.place).files
-    had = EarlierContents.read(prepared.place.place, files, most=len(files))
-    had = replace(had, files={**had.files, **prepared.place.repositories.committed})
+    had = _earlier(prepared.place)
     hidden = (*_without_source(prepared.place), *_of_no_commit(prepared.place.uncommitted))
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
@@ -82,23 +82,58 @@ def of_program(
     judgement = judge_program(then, now, inputs=inputs, environment=environment, whole=not prepared.place.missing)
     stayed = _stayed(original.manifest)
     judgement = replace(judgement, claims=(*judgement.claims, conditions, *stayed))
-    computed = _not_computed(now, had, place.repositories.names)
+    computed = _not_computed(now, had, _words_of_the_record(prepared, finished.folder))
     return attested(original, plan, (finished.folder,), (judgement,), (*computed, *hidden), options)
+
+
+def _earlier(folder: PrivateFolder) -> EarlierContents:
+    """All that the program has before it starts: code and inputs, wherever they are, and what git has of the commit."""
+    from ndrepro.execution.programs.working_folder import EarlierContents, identity_of
+    from provenance.formats.folder_tree import files_below
+
+    own = folder.repositories.folders
+    files = {}
+    for top in (folder.place, *folder.shown):
+        for path in files_below(top) if top.is_dir() else [top]:
+            inside = top == folder.place
+            if any(path.is_relative_to(each) for each in own) or (inside and path.is_symlink()):
+                continue
+            if (known := identity_of(path)) is not None:
+                files[os.path.relpath(path, folder.place) if inside else str(path)] = known
+    had = EarlierContents.read(folder.place, files, largest=_EARLIER_BYTES, most=_EARLIER_FILES)
+    return replace(had, files={**had.files, **folder.repositories.committed})
+
+
+def _words_of_the_record(prepared: ProgramPlan, repetition: RunFolder) -> tuple[str, ...]:
+    """What the author's record says to the program, but for its arguments: names that git answers with, variables.
+
+    A variable counts where the program was seen to read it this time, and has the recorded value.
+    """
+    from ndrepro.execution.program_reproduction.recorded_command import read_variables
+
+    given = prepared.recorded_variables & {*prepared.variables, "HOME"} - {"PATH", "LD_LIBRARY_PATH"}
+    read = sorted(given.intersection(read_variables(repetition.processes)))
+    return (*prepared.place.repositories.names, *(f"variable {name}" for name in read))
 
 
 def _not_computed(now: ProgramResults, had: EarlierContents, names: Sequence[str]) -> tuple[ClaimCheck, ...]:
     """The claim that no repetition checks: that outputs were computed. It names those that repeat what the recorded
-    code and inputs had, and the ``names`` that git would tell the program; () without outputs.
+    code and inputs had, and the ``names`` of recorded words; () without outputs and metrics.
     """
-    if not now.outputs:
+    from provenance.formats.digest import file_digest
+
+    if not now.outputs and not now.rows:
         return ()
+    left = dict(now.outputs)
+    if now.rows:  # a script's own log is none of its outputs
+        left[str(now.folder.metrics)] = file_digest(now.folder.metrics).sha256
     found = [
         f"{path} {origin}"
-        for path, sha256 in now.outputs.items()
+        for path, sha256 in left.items()
         if sha256 is not None and (origin := had.origin(path, sha256))
     ]
     words = "equal outputs show what this code writes; whether it computes that, its reader sees"
-    words += f"; git answers with {' and '.join(names)}, as recorded" if names else ""
+    words += f"; beside its arguments the record gave it {first_of(names, 5)}" if names else ""
     if found:
         many = f"{plural(len(found), 'output')} with content that was there before the start: {first_of(found, 3)}"
         words = f"{many}; {words}"
@@ -217,6 +252,9 @@ def _given(
     unread = [file.path for file in prepared.command.inputs if file.path not in read]
     if unread and not place.missing:
         inputs = claim("inputs", None, f"{had}; not read this time, as far as was seen: {first_of(unread, 3)}")
+    if place.unlisted and inputs.status == CHECKED:
+        names = first_of(place.unlisted, 3)
+        inputs = claim("inputs", None, f"{had}; data have folders without files, or links to folders: {names}")
     if not place.wanted:
         inputs = claim("inputs", None, "which files it read is not known")
     if changed := place.changed():

@@ -102,23 +102,23 @@ class _Making:
         """Fill it."""
         self._copy_history()
         entries = read_commit(self._given)
-        folders, committed = [self._git], dict[str, FileDigest]()
-        for path, entry in entries.items():
-            if entry.mode == SUBMODULE and os.path.isdir(self._place / path) and os.listdir(self._place / path):
-                inner = self._give_submodule(path, entry.oid)
-                folders += inner.folders
-                committed |= {f"{path}: {name}": digest for name, digest in inner.committed.items()}
-                self._differences += [f"submodule {path}: {words}" for words in inner.differences]
         self._configure()
         self._given.ask("read-tree", self._commit)
         self._given.ask("update-index", "-q", "--refresh")
         changed = dict(self._changed())
         lost = {path for path, how in changed.items() if how == "D"}
         files = {path: entry.oid for path, entry in entries.items() if entry.mode != SUBMODULE and path not in lost}
-        self._lent.hand_over(set(files.values()), self._given)
-        committed |= {f"{path} in the commit": self._digest(files[path]) for path in changed.keys() & files.keys()}
+        self._lent.hand_over(set(files.values()), self._given, anew=True)
+        committed = {f"{path} in the commit": self._digest(files[path]) for path in changed.keys() & files.keys()}
         self._expect_status(changed)
         self._tag()
+        folders = [self._git]
+        for path, entry in entries.items():
+            if entry.mode == SUBMODULE and os.path.isdir(self._place / path) and os.listdir(self._place / path):
+                inner = self._give_submodule(path, entry.oid)
+                folders += inner.folders
+                committed |= {f"{path}: {name}": digest for name, digest in inner.committed.items()}
+                self._differences += [f"submodule {path}: {words}" for words in inner.differences]
         return GivenRepositories(tuple(folders), committed, tuple(self._names), tuple(self._differences))
 
     def _copy_history(self) -> None:
@@ -126,7 +126,7 @@ class _Making:
         commits, ends = self._history()
         walk = "--objects", "--no-object-names", "--filter=blob:none", "--no-walk"
         trees = self._lent.repository.ask("rev-list", *walk, self._commit).split()
-        self._lent.hand_over({*commits, *trees}, self._given)
+        self._lent.hand_over({*commits, *trees}, self._given, anew=True)
         if ends:
             (self._git / "shallow").write_text("".join(f"{name}\n" for name in ends))
         self._given.ask("rev-list", "--quiet", self._commit)

@@ -106,12 +106,16 @@ class ScratchRepository:
             ) from None
         return own
 
-    def hand_over(self, names: Iterable[str], other: Repository) -> None:
-        """Copy objects into another repository, which names each by its bytes. Raises SourceError."""
+    def hand_over(self, names: Iterable[str], other: Repository, *, anew: bool = False) -> None:
+        """Copy objects into another repository, which names each by its bytes. Raises SourceError.
+
+        ``anew``: deflate them again, so that nothing is in how somebody did it.
+        """
         listing, pack = self.repository.folder / "listing", self.repository.folder / "pack"
         listing.write_text("".join(f"{name}\n" for name in names))
         with open(pack, "wb") as sink:
-            self.repository.stream(sink, "pack-objects", "--stdout", "--quiet", "--window=0", stdin=listing)
+            words = "--stdout", "--quiet", "--window=0", *(["--no-reuse-object"] if anew else [])
+            self.repository.stream(sink, "pack-objects", *words, stdin=listing)
         other.ask("index-pack", "--stdin", stdin=pack)
         pack.unlink()
 

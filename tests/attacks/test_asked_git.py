@@ -6,10 +6,14 @@ The private folder in which a program is repeated is a repository made for it (`
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from captured_source import git
 from strange_programs import CONFINED, Stranger, statuses
+
+from ndrepro import api
 
 ASKS = """
 import subprocess
@@ -46,7 +50,7 @@ def asking(*questions: str) -> str:
     return ASKS % repr(questions or QUESTIONS)
 
 
-def because(found) -> str:
+def because(found: api.Reproduction) -> str:
     return f"{found.judgements[0].because}\n{found.plan.differences}"
 
 
@@ -113,8 +117,8 @@ def exclude_everywhere(author: Stranger) -> None:
 STATES = [change, add, remove, branch, detach, commit, tag, annotate, tag_last, ignore_here, exclude_everywhere]
 
 
-@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
-def test_other_states_answer_as_they_did(tmp_path: Path, state) -> None:
+@pytest.mark.parametrize("state", STATES, ids=lambda state: str(state.__name__))
+def test_other_states_answer_as_they_did(tmp_path: Path, state: Callable[[Stranger], object]) -> None:
     questions = [each for each in QUESTIONS if state is not remove or each != "diff HEAD"]
     author = Stranger.make(tmp_path / "author", {"train.py": asking(*questions), "data/a.txt": "1\n"})
     state(author)
@@ -164,6 +168,9 @@ def test_a_work_tree_beside_its_repository_and_a_submodule_answer_as_they_did(tm
     module = Stranger.make(tmp_path / "module", {"m.py": "x = 1\n"})
     text = asking("rev-parse HEAD", "status --porcelain", "-C module rev-parse HEAD", "-C module status --porcelain")
     author = Stranger.make(tmp_path / "author", {"train.py": text})
+    author.git("worktree", "add", "-q", "-b", "side", str(tmp_path / "beside"))
+    author.root.rename(tmp_path / "whole"), (tmp_path / "beside").rename(author.root)
+    git(tmp_path / "whole", "worktree", "repair", str(author.root))
     author.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(module.root), "module")
     author.git("commit", "-qm", "a module")
     found = author.reproduce(author.record(outputs=("out.txt",)), clone=False, repository=author.root)
@@ -193,6 +200,14 @@ def test_files_that_git_converts_and_inputs_that_it_ignores_leave_the_status_cle
     (author.root / "cache" / "x.txt").write_text("1\n")
     run = author.record(outputs=("out.txt",))
     found = author.reproduce(run, data=author.root / "cache")
+    assert found.verdict == "identical", because(found)
+
+
+def test_names_of_sha_256_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as authors:
+        authors.setenv("GIT_DEFAULT_HASH", "sha256")
+        author = Stranger.make(tmp_path / "author", {"train.py": asking()})
+    found = author.reproduce(author.record(outputs=("out.txt",)), clone=False, repository=author.root)
     assert found.verdict == "identical", because(found)
 
 
@@ -249,7 +264,9 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize(("hide", "words"), HIDDEN)
-def test_results_that_only_git_has_are_not_there(tmp_path: Path, hide, words: tuple[str, ...]) -> None:
+def test_results_that_only_git_has_are_not_there(
+    tmp_path: Path, hide: Callable[[Stranger], object], words: tuple[str, ...]
+) -> None:
     files = {"train.py": git_writes(*words), "results.txt": "accuracy 0.9999\n", "notes.txt": "accuracy 0.51\n"}
     author = Stranger.make(tmp_path / "author", files)
     hide(author)
@@ -287,3 +304,40 @@ open("out.txt", "w").write("0.6")
     author = Stranger.make(tmp_path / "author", {"train.py": f"MARK = {str(mark)!r}\n{text}"})
     found = author.reproduce(author.record(outputs=("out.txt",)))
     assert found.verdict == "identical", because(found)
+
+
+def test_no_program_that_the_lending_repository_names_is_executed(tmp_path: Path) -> None:
+    """Nor one of recorded files in ``.git``, which the reviewer may have among the data."""
+    mark = tmp_path / "executed"
+    script = tmp_path / "program"
+    script.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    script.chmod(0o755)
+    text = "open('.git/config').read(); open('out.txt', 'w').write('0.6')\n"
+    author = Stranger.make(tmp_path / "author", {"train.py": text, ".gitattributes": "* filter=evil diff=evil\n"})
+    tag(author, words=("-a", "-m", "x"))
+    run = author.record(outputs=("out.txt",))
+    settings = (
+        "core.fsmonitor core.editor core.pager filter.evil.clean filter.evil.smudge filter.evil.process gpg.program"
+    )
+    for name in (*settings.split(), "diff.evil.textconv", "diff.external", "uploadpack.packObjectsHook"):
+        author.git("config", name, str(script))
+    for name, value in (("tag.gpgSign", "true"), ("core.hooksPath", str(tmp_path / "hooks"))):
+        author.git("config", name, value)
+    (tmp_path / "hooks").mkdir()
+    for name in ("reference-transaction", "post-index-change", "post-checkout", "pre-commit"):
+        (tmp_path / "hooks" / name).symlink_to(script)
+    git(author.root, "status")
+    assert mark.exists(), "they are executed where they are in force"
+    mark.unlink()
+    found = author.reproduce(run, clone=False, repository=author.root, data=author.root / ".git")
+    assert found.verdict == "identical" and not mark.exists(), because(found)
+
+
+def test_a_repository_that_is_declared_as_data_answers_nothing(tmp_path: Path) -> None:
+    author = Stranger.make(tmp_path / "author", {"train.py": git_writes("show", "other:old.txt")})
+    in_other_branch(author)
+    handed = tmp_path / "handed"
+    run = author.record(outputs=("results.txt",), data=(Path(".git"),))
+    subprocess.run(["cp", "-a", author.root / ".git", handed], check=True)
+    found = author.reproduce(run, data=handed)
+    assert found.verdict == "undecided", because(found)

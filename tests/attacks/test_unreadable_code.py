@@ -9,10 +9,11 @@ import lzma
 import pickle
 import py_compile
 import sys
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -32,6 +33,17 @@ def archive(*names: str, before: bytes = b"", comment: bytes = b"", method: int 
             made.writestr(name, EVIL)
         made.comment = comment
     return before + stream.getvalue()
+
+
+def tape(name: str, mode: Literal["w", "w:gz", "w:bz2", "w:xz"] = "w", data: bytes = b"1\n", kind: int = 0) -> bytes:
+    """A tar archive with a text of two blocks before the member ``name``; ``kind``: ustar, GNU or pax."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode, format=kind) as made:
+        for member, content in (("first.txt", b"x" * 1000), (name, data)):
+            described = tarfile.TarInfo(member)
+            described.size = len(content)
+            made.addfile(described, io.BytesIO(content))
+    return stream.getvalue()
 
 
 def saved(array: np.ndarray[Any, Any]) -> bytes:
@@ -76,6 +88,13 @@ CODE = {
     "torn.gz": gzip.compress(b"a,b\n" * 9)[:12],
     "weights.zlib": zlib.compress(pickle.dumps({"a": 1})),
     "weights.lzma": lzma.compress(pickle.dumps({"a": 1}), lzma.FORMAT_ALONE),
+    "code.tar": tape("pkg/evil.py"),
+    "code.gz": tape("evil.py", "w:gz"),
+    "code.bz2": tape("evil.so", "w:bz2"),
+    "code.xz": tape("evil.txt", "w:xz"),
+    "deep.bin": tape("a/" * 90 + "evil.py", kind=tarfile.GNU_FORMAT),
+    "deeper.bin": tape("a/" * 90 + "evil.py", "w:gz", kind=tarfile.PAX_FORMAT),
+    "program.tar": tape("program", data=b"\x7fELF"),
     "squeezed.npz": archive("a.npy", method=zipfile.ZIP_LZMA),
     "large.npz": archive("a.npy").replace(b"PK\x05\x06", b"PK\x06\x07" + b"\0" * 16 + b"PK\x05\x06"),
     "objects.npz": arrays(labels=np.array([{}], dtype=object)),
@@ -103,6 +122,8 @@ PLAIN = {
     "random.bin": np.random.default_rng(7).bytes(300_000),
     "numbers.npy": saved(np.arange(3.0)),
     "table.csv.gz": gzip.compress(b"a,b\n"),
+    "images.tar": tape("a/" * 90 + "image.png", kind=tarfile.PAX_FORMAT),
+    "images.tar.gz": tape("image.python", "w:gz", kind=tarfile.GNU_FORMAT),
 }
 
 

@@ -78,6 +78,16 @@ def all_equal(path: Path, expected: Mapping[str, str]) -> bool:
     return names == expected.keys() and all(digest_of(path / name) == digest for name, digest in expected.items())
 
 
+def names_of_no_digest(path: Path) -> list[str]:
+    """What a program finds in data beside the listed files: folders in which none is, and links to folders."""
+    full, found = {path}, []
+    for at, below, files in walk(path):
+        found += [Path(at, name) for name in below]
+        if files:
+            full |= {Path(at), *Path(at).parents}
+    return [os.path.relpath(each, path) for each in sorted(found) if each.is_symlink() or each not in full]
+
+
 def digest_of(path: Path) -> str | None:
     """The SHA-256 of a file; ``None`` where there is none that can be read, or one of holes, which could take years."""
     try:

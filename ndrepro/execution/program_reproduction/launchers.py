@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.programs.interpreters import is_python
+from ndrepro.protocol.program_record import is_below
 from provenance.attestation.manifest import Resource
 
 
@@ -40,8 +41,9 @@ _LAUNCHERS: Mapping[str, _Launcher] = {
 
 def without_launcher(command: RecordedCommand) -> tuple[RecordedCommand, tuple[str, ...]]:
     """The command that a launcher starts, and in words that it is executed alone; any other command as it is."""
-    words = started_by(command.words)
-    if not words:
+    words, top = started_by(command.words), command.top or command.working_folder
+    # a program of this name among the code is the author's own
+    if not words or is_below(command.working_folder / (command.executable.uri or ""), top):
         return command, ()
     launcher = shlex.join(command.words[:2])
     told = f"{launcher}: what it starts is executed, by the environment here: activate its own before, or --rebuild-env"

@@ -53,6 +53,7 @@ class PrivateFolder:
         missing: the others, each with the reason, in words.
         elsewhere: where the reviewer's data take the place of recorded paths, in words.
         uncommitted: source among the inputs that the recorded commit does not have.
+        unlisted: folders without files, and links to folders, in declared data, which no digest binds.
         repositories: what it has for questions to git.
         differences: where the code is not what was recorded, in words.
     """
@@ -67,6 +68,7 @@ class PrivateFolder:
     uncommitted: tuple[str, ...]
     elsewhere: tuple[str, ...]
     differences: tuple[str, ...]
+    unlisted: tuple[str, ...]
     repositories: GivenRepositories
 
     def changed(self) -> tuple[str, ...]:
@@ -132,6 +134,7 @@ def build(
         tuple(inputs.uncommitted),
         tuple(inputs.elsewhere),
         (*differences, *(f"git: {words}" for words in given.differences)),
+        tuple(inputs.unlisted),
         given,
     )
 

@@ -101,7 +101,7 @@ class RecordedCommand:
             record.executable,
             Path(record.working_folder),
             top,
-            tuple(file for file in read if (file.path, file.sha256) not in own and not (top and _is_of_git(file))),
+            tuple(file for file in read if (file.path, file.sha256) not in own and not (top and is_of_git(file.path))),
             tuple(map(_data, record.datasets)),
             record.wanted_outputs,
             record.wanted_metrics,
@@ -109,7 +109,7 @@ class RecordedCommand:
             record.trail,
             _version(record.interpreters[0].version) if record.interpreters else "",
             tuple(file.path for file in written),
-            _read_variables(folder.processes),
+            read_variables(folder.processes),
         )
 
     @classmethod
@@ -167,9 +167,9 @@ def _top(source: Resource) -> Path | None:
     return Path(top) if isinstance(top, str) and "gitCommit" in (source.digest or {}) else None
 
 
-def _is_of_git(file: ProgramFile) -> bool:
-    """Whether a file is in a repository's own folder: another repository answers, and obeys no file of the author's."""
-    return ".git" in (part.casefold() for part in Path(file.path).parts)
+def is_of_git(path: str) -> bool:
+    """Whether a path is in a repository's own folder: another repository answers, and obeys no file of the author's."""
+    return ".git" in (part.casefold() for part in Path(path).parts)
 
 
 def _data(resource: Resource) -> RecordedData:
@@ -183,8 +183,8 @@ def _listed(path: Path) -> tuple[ProgramFile, ...]:
     return files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
 
 
-def _read_variables(path: Path) -> tuple[str, ...]:
-    """The names in processes.json, which is one of the run's signed files; none where it cannot be read."""
+def read_variables(path: Path) -> tuple[str, ...]:
+    """The names in processes.json of a run, which is one of the run's signed files; none where it cannot be read."""
     try:
         return tuple(dict.fromkeys(name for each in read_processes(path) for name in each.variables))
     except ProvenanceError:

@@ -19,9 +19,10 @@ from ndrepro.execution.program_reproduction.data_elsewhere import (
     Snapshot,
     all_equal,
     digest_of,
+    names_of_no_digest,
     snapshot,
 )
-from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData
+from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData, is_of_git
 from ndrepro.execution.programs.input_files import OPENED, is_code, is_source
 from ndrepro.execution.sandbox.confinement import settings_of_the_system
 from ndrepro.protocol.errors import SandboxError, UsageError
@@ -45,7 +46,7 @@ class RecordedInputs:
     """Brings inputs one by one. Arguments as those of ``private_folder.build``.
 
     Attributes:
-        shown, mapped, missing, wanted, uncommitted, elsewhere: see ``PrivateFolder``.
+        shown, mapped, missing, wanted, uncommitted, elsewhere, unlisted: see ``PrivateFolder``.
     """
 
     def __init__(
@@ -73,10 +74,20 @@ class RecordedInputs:
         self.missing: list[str] = []
         self.uncommitted: list[str] = []
         self.elsewhere: list[str] = []
+        self.unlisted: list[str] = []
         self.wanted = 0
 
     def bring_data(self, data: RecordedData) -> None:
         """Have declared data, every listed file of them and no other."""
+        if self._has_commit and is_of_git(data.path):
+            self.missing.append(f"data {data.path}: of git's own files, in whose place are others")
+            return
+        shown = {*self.shown}
+        self._bring_data(data)
+        for path in self.shown.keys() - shown:
+            self.unlisted += [f"{path}: {name}" for name in names_of_no_digest(path)]
+
+    def _bring_data(self, data: RecordedData) -> None:
         self.wanted += 1
         path = Path(os.path.normpath(self._recorded / data.path))
         expected, here = self._expected(data), self._here(path)

@@ -51,6 +51,9 @@ _MOST_DIRECTORY = 8 << 20
 _LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
 _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MODULES = (b".py", b".pkl")
+_BLOCK, _FILES_OF_TAR = 512, (b"0", b"\0")
+_MODULE_NAME = re.compile(rb"\.(?:pyw?|pyc|pyo|ipynb|sh|so|pyd|pkl|pickle|pth|pt|zip|egg|whl)(?:[\0\n]|$)")
+_MOST_DECOMPRESSED = 256 << 20
 # an encoding in which a comment can hold code, PEP 263
 _CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-_.a-zA-Z0-9]+)")
 _PLAIN = re.compile(
@@ -77,8 +80,11 @@ def _is_unreadable(file: Path) -> bool:
             start = stream.read(_START_BYTES)
             if _ends_in_modules(stream) or _holds_objects(stream) or _hides_lines(file, start, stream):
                 return True
-        start = _decompressed(file, start)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        inner = _decompressed(file, start)
+        if _holds_modules(file, start, inner):
+            return True
+        start = inner
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
         return True
     return _is_code(start) or _is_odd_text(file, start)
 
@@ -119,6 +125,41 @@ def _ends_in_modules(stream: IO[bytes]) -> bool:
     stream.seek(max(0, before - length))
     directory = stream.read(min(length, _MOST_DIRECTORY))
     return length > min(before, _MOST_DIRECTORY) or any(name in directory for name in _MODULES)
+
+
+def _holds_modules(file: Path, start: bytes, inner: bytes) -> bool:
+    """Whether a file, with ``inner`` as its decompressed start, is a tar archive with code, or one too large to see.
+
+    Source: ustar, pax and GNU headers of tar(5).
+    """
+    if not _is_tar(inner[:_BLOCK]):
+        return False
+    opener = gzip.open if start.startswith(_GZIP) else bz2.open if start.startswith(_BZIP2) else open
+    if inner is not start and opener is open:  # how much memory xz takes is in the file
+        return True
+    with opener(file, "rb") as stream:
+        place = 0
+        for _ in range(_MOST_MEMBERS):
+            stream.seek(place)
+            header = stream.read(_BLOCK)
+            if not any(header):
+                return False
+            size = int(header[124:136].strip(b"\0 ") or b"0", 8)
+            body = stream.read(min(size, _MEMBER_BYTES if header[156:157] in _FILES_OF_TAR else _START_BYTES))
+            names = header[:100], body if header[156:157] not in _FILES_OF_TAR else b""
+            if any(map(_MODULE_NAME.search, names)) or _is_code(body):
+                return True
+            place += _BLOCK + -(-size // _BLOCK) * _BLOCK
+            if inner is not start and place > _MOST_DECOMPRESSED:
+                return True
+    return True
+
+
+def _is_tar(header: bytes) -> bool:
+    """Whether the sum of a header's bytes, without the sum's own, is the one that it names."""
+    stored = header[148:156].strip(b"\0 ")
+    whole = sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    return len(header) == _BLOCK and stored.isdigit() and f"{whole:o}".encode() == stored.lstrip(b"0")
 
 
 def _holds_objects(stream: IO[bytes]) -> bool:

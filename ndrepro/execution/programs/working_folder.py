@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from provenance.errors import DigestError
@@ -91,9 +92,8 @@ class EarlierContents:
 
     def origin(self, path: str, sha256: str) -> str:
         """What of the content that ``path`` has now a file had, in words: all, or its beginning; "" for nothing."""
-        for name, earlier in sorted(self.files.items()):
-            if earlier.size and earlier.sha256 == sha256:
-                return f"is {name}"
+        if sha256 in self._by_digest:
+            return f"is {self._by_digest[sha256]}"
         try:
             data = read_bounded(self.folder / path)
         except OSError:
@@ -104,15 +104,22 @@ class EarlierContents:
 
     def _beginnings(self, data: bytes) -> Iterator[str]:
         """The files of which ``data`` begin with all that they had, if that is more than a few letters."""
-        sizes: dict[int, list[str]] = {}
-        for name, earlier in sorted(self.files.items()):
-            if _LEAST_BYTES <= earlier.size <= len(data):
-                sizes.setdefault(earlier.size, []).append(name)
         digest, done = hashlib.sha256(), 0
-        for size in sorted(sizes):
-            digest.update(data[done:size])
-            done = size
-            yield from (name for name in sizes[size] if self.files[name].sha256 == digest.hexdigest())
+        for size in self._sizes:
+            if _LEAST_BYTES <= size <= len(data):
+                digest.update(data[done:size])
+                done = size
+                if digest.hexdigest() in self._by_digest:
+                    yield self._by_digest[digest.hexdigest()]
+
+    @cached_property
+    def _by_digest(self) -> Mapping[str, str]:
+        """The first path of each content, but for none."""
+        return {digest.sha256: path for path, digest in sorted(self.files.items(), reverse=True) if digest.size}
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        return sorted({digest.size for digest in self.files.values()})
 
 
 def look(folder: Path, left_out: Collection[Path] = (), limit: int = LIMIT) -> FolderState:
