@@ -315,10 +315,7 @@ def test_no_program_that_the_lending_repository_names_is_executed(tmp_path: Path
     text = "open('.git/config').read(); open('out.txt', 'w').write('0.6')\n"
     author = Stranger.make(tmp_path / "author", {"train.py": text, ".gitattributes": "* filter=evil diff=evil\n"})
     tag(author, words=("-a", "-m", "x"))
-    run = author.record(outputs=("out.txt",))
-    settings = (
-        "core.fsmonitor core.editor core.pager filter.evil.clean filter.evil.smudge filter.evil.process gpg.program"
-    )
+    settings = "core.fsmonitor core.editor filter.evil.clean filter.evil.smudge filter.evil.process gpg.program"
     for name in (*settings.split(), "diff.evil.textconv", "diff.external", "uploadpack.packObjectsHook"):
         author.git("config", name, str(script))
     for name, value in (("tag.gpgSign", "true"), ("core.hooksPath", str(tmp_path / "hooks"))):
@@ -326,9 +323,10 @@ def test_no_program_that_the_lending_repository_names_is_executed(tmp_path: Path
     (tmp_path / "hooks").mkdir()
     for name in ("reference-transaction", "post-index-change", "post-checkout", "pre-commit"):
         (tmp_path / "hooks" / name).symlink_to(script)
-    git(author.root, "status")
+    subprocess.run(["git", "status"], cwd=author.root, capture_output=True)
     assert mark.exists(), "they are executed where they are in force"
     mark.unlink()
+    run = author.record(outputs=("out.txt",))
     found = author.reproduce(run, clone=False, repository=author.root, data=author.root / ".git")
     assert found.verdict == "identical" and not mark.exists(), because(found)
 

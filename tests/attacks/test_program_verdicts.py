@@ -111,6 +111,38 @@ open('out.txt', 'w').write('0.99')
     assert found.verdict == "undecided" and statuses(found)["inputs"] == "flagged"
 
 
+@pytest.mark.skipif(not CONFINED, reason="without a sandbox the program opens whatever is at the path")
+def test_data_of_which_a_folder_above_is_exchanged_before_the_start_are_not_read(tmp_path: Path) -> None:
+    """And put back when the program runs. Before: identical, inputs "checked", since their own times stay."""
+    for folder, text in (("shared", "0.51"), ("other", "0.99")):
+        (tmp_path / folder / "data").mkdir(parents=True)
+        (tmp_path / folder / "data" / "a.txt").write_text(text)
+    data, mark = tmp_path / "shared" / "data", tmp_path / "a" / "author"
+    result = f"'0.99' if os.path.exists({str(mark)!r}) else open({str(data / 'a.txt')!r}).read()"
+    author = Stranger.make(tmp_path / "a", {"train.py": f"import os; open('out.txt', 'w').write({result})\n"})
+    run = author.record(outputs=("out.txt",), data=(data,))
+    ended = threading.Event()
+
+    def put_back() -> None:
+        started = tmp_path / "a" / "review" / "runs" / "fit"
+        while not list(started.glob("*/.hook/output/process-*")) and not ended.wait(0.01):
+            pass
+        (tmp_path / "shared").rename(tmp_path / "other")
+        (tmp_path / "honest").rename(tmp_path / "shared")
+
+    thread = threading.Thread(target=put_back)
+
+    def exchange(*_: object) -> None:
+        (tmp_path / "shared").rename(tmp_path / "honest")
+        (tmp_path / "other").rename(tmp_path / "shared")
+        thread.start()
+
+    found = author.reproduce(run, data=data, on_plan=exchange)
+    ended.set()
+    thread.join()
+    assert found.verdict == "undecided"
+
+
 def test_a_program_that_ran_python_without_saying_so_has_no_known_environment(tmp_path: Path) -> None:
     author = Stranger.make(tmp_path / "a", {"train.py": "open('out.txt', 'w').write('0.51')\n"})
     run = author.record(outputs=("out.txt",))

@@ -30,7 +30,7 @@ class ConfinedCommand:
     """A command, the kind of sandbox, and what it sees: see ``Confinement`` and ``Sandbox``; paths as text.
 
     ``variables`` are the program's environment, but for those of the start-up hook; ``home`` is the path of its home
-    folder, "" for the sandbox's own.
+    folder, "" for the sandbox's own; ``expected``: path -> inode and time of change, see ``Confinement``.
     """
 
     kind: str
@@ -44,6 +44,7 @@ class ConfinedCommand:
     variables: Mapping[str, str]
     home: str
     mapped: Mapping[str, str]
+    expected: Mapping[str, tuple[int, int]]
 
     def words(self, file: Path) -> list[str]:
         """The command line that executes it in the sandbox; ``file``, which is written, has to stay until then."""
@@ -62,14 +63,17 @@ def expect_started(file: Path) -> None:
 def main(file: str) -> None:
     """Become the sandbox with the command in it."""
     try:
-        words, variables = _in_sandbox(ConfinedCommand(**json.loads(Path(file).read_text(encoding="utf-8"))))
+        asked = ConfinedCommand(**json.loads(Path(file).read_text(encoding="utf-8")))
+        expected = Path(file).with_name("expected.json")
+        expected.write_text(json.dumps(asked.expected), encoding="utf-8")
+        words, variables = _in_sandbox(asked, expected)
     except NdreproError as error:
         Path(file).with_suffix(_REFUSED).write_text(error.message, encoding="utf-8")
         sys.exit(error.message)
     os.execve(words[0], words, variables)
 
 
-def _in_sandbox(asked: ConfinedCommand) -> tuple[list[str], Mapping[str, str]]:
+def _in_sandbox(asked: ConfinedCommand, expected: Path) -> tuple[list[str], Mapping[str, str]]:
     """The sandbox's command line, and its own variables. Raises SandboxError."""
     hook = os.environ.get(_HOOK_OUTPUT)
     written = [] if hook is None else [hook]
@@ -84,6 +88,7 @@ def _in_sandbox(asked: ConfinedCommand) -> tuple[list[str], Mapping[str, str]]:
         mapped={Path(inside): Path(found) for inside, found in asked.mapped.items()},
         gpu=True,
         home=Path(asked.home) if asked.home else None,
+        expected=expected,
     )
     sandbox = Sandbox(asked.kind, runs=(Path(asked.runs),), secret=(Path(asked.secret),))
     handed_in = sandbox.handed_in(variables, confinement.home)

@@ -105,5 +105,11 @@ def snapshot(path: Path) -> Snapshot:
         return ()
 
 
+def top_identity(before: Snapshot) -> tuple[int, int]:
+    """Inode and time of change (ns) of the path that a snapshot is of, links followed."""
+    *_, change, inode, _ = before[0]
+    return int(inode), int(change)
+
+
 def _identity(status: os.stat_result) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev

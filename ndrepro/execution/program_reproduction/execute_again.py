@@ -220,6 +220,7 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         variables=variables,
         home=_home(plan),
         mapped={str(inside): str(found) for inside, found in {**environment.mapped, **plan.place.mapped}.items()},
+        expected=plan.place.expected,
     ).words(_command_file(plan))
     return Command(tuple(words), Path(words[0]), plan.command.name)
 

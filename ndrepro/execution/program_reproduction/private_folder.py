@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndrepro.execution.program_reproduction.data_elsewhere import DataElsewhere, Snapshot, snapshot
+from ndrepro.execution.program_reproduction.data_elsewhere import DataElsewhere, Snapshot, snapshot, top_identity
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import Judge, RecordedInputs, expect_inside, is_inside
 from ndrepro.execution.sandbox.confinement import expect_harmless
@@ -70,6 +70,13 @@ class PrivateFolder:
     differences: tuple[str, ...]
     unlisted: tuple[str, ...]
     repositories: GivenRepositories
+
+    @property
+    def expected(self) -> dict[str, tuple[int, int]]:
+        """Inode and time of change of what the program must find at each path of ``shown`` and ``mapped``."""
+        found = {path: top_identity(before) for path, before in self.shown.items() if before}
+        mapped = {path: found[place] for path, place in self.mapped.items() if place in found}
+        return {str(path): known for path, known in (found | mapped).items()}
 
     def changed(self) -> tuple[str, ...]:
         """What of ``shown`` is not as it was, in words."""

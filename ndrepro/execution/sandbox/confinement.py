@@ -36,6 +36,8 @@ _OF_THE_MACHINE = tuple(Path(name) for name in ["/run", "/var", "/proc", "/sys",
 _MOST_LINKS = 40  # as many as the kernel follows
 # where the script that starts the processes lies inside
 INSIDE = Path("/.ndrepro/inside.py")
+# and which files must be where
+EXPECTED = INSIDE.with_name("expected.json")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class Confinement:
     ``hidden`` are folders that stay invisible even where a readable one holds them, but for what is named in them:
     the folder of runs. Of ``secret`` ones, such as the key home, nothing may be named. ``mapped`` are paths inside,
     with those outside that are shown there, read-only: data that somebody else has at another place. ``home`` is a
-    home folder of the program's alone, empty but for what is named below it; ``None`` for ``/tmp``.
+    home folder of the program's alone, empty but for what is named below it; ``None`` for ``/tmp``. ``expected`` is a
+    JSON file with the inode and time of change (ns) of what must be at paths inside, or nothing is started: whoever can
+    write above a path may lead it elsewhere after it was compared.
     """
 
     readable: tuple[Path, ...]
@@ -56,6 +60,7 @@ class Confinement:
     gpu: bool = False
     mapped: Mapping[Path, Path] = field(default_factory=dict)
     home: Path | None = None
+    expected: Path | None = None
 
     def words(self, inside: Path) -> list[str]:
         """The options of bubblewrap (bwrap(1)) that make this root; ``inside`` is mounted at ``INSIDE``.
@@ -82,6 +87,8 @@ class Confinement:
             devices = [path for pattern in _GPU_DEVICES for path in sorted(Path("/dev").glob(pattern))]
             mounts |= {path: ["--dev-bind", str(path), str(path)] for path in devices}
         mounts[INSIDE] = ["--ro-bind", str(inside), str(INSIDE)]
+        if self.expected is not None:
+            mounts[EXPECTED] = ["--ro-bind", str(self.expected), str(EXPECTED)]
         order = list(_needed(mounts))
         if INSIDE not in order:  # something else would be executed in its place
             raise SandboxError(f"{INSIDE.parent}: the sandbox keeps its own program there", "move what is there")

@@ -3,9 +3,10 @@
     python -I -S inside.py DOCUMENT COMMAND...
 
 COMMAND are the words of what is started. DOCUMENT is JSON: ``processes``, for each process the variables that it gets
-beside the inherited ones; and ``unix_sockets``, whether they may make Unix sockets. All are over when one failed or
-was killed, and a process that is still there ten minutes after the first ended is killed. The exit code is theirs where
-they agree, else 128 + n for signal n that ended one, else 1.
+beside the inherited ones; ``unix_sockets``, whether they may make Unix sockets; and, if there is one, ``expected``, a
+JSON file with inodes and times of change of what must be at some paths, else nothing is started (exit code 125). All
+are over when one failed or was killed, and a process that is still there ten minutes after the first ended is killed.
+The exit code is theirs where they agree, else 128 + n for signal n that ended one, else 1.
 
 A read-only mount keeps nobody from connecting to a Unix socket below it, nor does a network namespace where the socket
 has a path. A filter of system calls (seccomp(2)) leaves only the internet's families, which reach the loopback
@@ -28,6 +29,7 @@ import sys
 from typing import Any
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+_NOT_EXPECTED = 125
 _DONE = (0, 75)  # completed; interrupted
 _PATIENCE_SECONDS = 600
 _HANDED_IN = "NDREPRO_INSIDE_"  # before variables of the command that are somebody else's texts: ``Sandbox.handed_in``
@@ -51,10 +53,27 @@ _NUMBER, _MACHINE, _FIRST, _SECOND = 0, 4, 16, 24
 _TYPE_BITS = 0xF
 
 
+def _other(document: str) -> str:
+    """The first path at which another file or folder is than the document says; "" for none."""
+    with open(document, encoding="utf-8") as stream:
+        expected: dict[str, list[int]] = json.load(stream)
+    for path, known in expected.items():
+        try:
+            found = os.stat(path)
+        except OSError:
+            return path
+        if [found.st_ino, found.st_ctime_ns] != known:
+            return path
+    return ""
+
+
 def main(document: str, command: list[str]) -> int:
     """Start the processes, wait for them; returns the exit code."""
     asked: dict[str, Any] = json.loads(document)
     os.closerange(3, 1 << 16)
+    if "expected" in asked and (other := _other(asked["expected"])):
+        sys.stderr.write(f"sandbox: {other}: not what was compared with the record: nothing is started\n")
+        return _NOT_EXPECTED
     _limit()
     _filter_calls(unix_sockets=asked["unix_sockets"])
     running: dict[int, int | None] = {}

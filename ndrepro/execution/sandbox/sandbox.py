@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from ndrepro.execution.sandbox.confinement import INSIDE, Confinement, existing
+from ndrepro.execution.sandbox.confinement import EXPECTED, INSIDE, Confinement, existing
 from ndrepro.execution.sandbox.interpreter_paths import interpreter_paths, without_dots
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.verdicts import BUBBLEWRAP, CONTAINER, NAMESPACES, NO_SANDBOX, SANDBOXES
@@ -132,7 +132,9 @@ class Sandbox:
             hidden=(*confinement.hidden, *self.runs),
             secret=(*confinement.secret, *self.secret),
         )
-        asked = {"processes": [dict(each) for each in processes], "unix_sockets": unix_sockets}
+        asked: dict[str, object] = {"processes": [dict(each) for each in processes], "unix_sockets": unix_sockets}
+        if confinement.expected is not None:
+            asked["expected"] = str(EXPECTED)
         return [
             *_launcher(self.kind),
             *(f"--unshare-{name}" for name in _SEPARATE),
