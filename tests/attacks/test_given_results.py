@@ -5,6 +5,7 @@ The verdict is "identical", since the code does write them; each row is named by
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,8 +77,11 @@ def test_a_result_in_a_recorded_variable_is_named(
     assert f", variable {name}" in evidence(author.reproduce(run), "outputs computed")
 
 
-def test_the_log_of_a_committed_run_that_a_script_copies_is_named(tmp_path: Path) -> None:
+def test_the_log_of_a_committed_run_that_a_script_copies_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before: metrics were in no claim but their own, which is "checked"."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     home = tmp_path / "a" / "author"
     text = f"""
 import os, shutil
