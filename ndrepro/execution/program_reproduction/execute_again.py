@@ -37,6 +37,7 @@ from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON, is_below
 from ndrepro.protocol.run_kind import SCRIPT
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from ndrepro.text.plurals import first_of
+from provenance.formats.atomic_io import make_folder
 
 # of this machine, whatever was recorded: they name places
 _OF_HERE = ("PATH", "LD_LIBRARY_PATH")
@@ -177,7 +178,9 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
     """
     variables = {**plan.variables, "PYTHONPATH": plan.search_path[0]}
     if plan.command.kind == SCRIPT:  # it signs its own run, with a key that is thrown away
-        variables["NDREPRO_HOME"] = str(plan.place.place / ".ndrepro-home")
+        # beside the code: no key is kept in a work tree of git's
+        make_folder(_script_keys(plan))
+        variables["NDREPRO_HOME"] = str(_script_keys(plan))
     request = ProgramRequest(
         Command(plan.words, plan.environment.executable, plan.command.name),
         outputs=plan.command.outputs,
@@ -200,6 +203,10 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
     return finished
 
 
+def _script_keys(plan: ProgramPlan) -> Path:
+    return plan.place.place.with_name("keys")
+
+
 def _command_file(plan: ProgramPlan) -> Path:
     return plan.place.place.with_name("command.json")
 
@@ -210,7 +217,7 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         kind=plan.execution.sandbox,
         command=(str(environment.executable), *plan.words[1:]),
         folder=str(plan.place.working_folder),
-        writable=(str(plan.place.place),),
+        writable=(str(plan.place.place), *([str(_script_keys(plan))] if plan.command.kind == SCRIPT else [])),
         readable=tuple(
             map(str, (environment.executable, *environment.shown, *plan.place.shown, *plan.place.repositories.folders))
         ),
