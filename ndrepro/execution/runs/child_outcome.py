@@ -6,12 +6,12 @@ what is wrong, never an exception.
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 from ndrepro.protocol.errors import PeerLost, TrainingFailed, from_record
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import EXIT_COMPLETED, EXIT_INTERRUPTED, Result, read_json
+from ndrepro.text.signal_names import signal_name
 from provenance.errors import ProvenanceError
 from provenance.formats.bounded_read import read_tail
 
@@ -58,11 +58,9 @@ def last_line(log: Path) -> str:
 
 
 def _killed(folder: RunFolder, number: int, processes: int) -> TrainingFailed:
-    # the name of a real-time signal is not known
-    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     how = "resumes from the last checkpoint" if folder.checkpoint_steps() else "starts over: it left no checkpoint"
     which = "the training process" if processes == 1 else f"one of the {processes} training processes"
-    return TrainingFailed(f"{which} was killed by {name}", f"`ndrepro run --resume {folder.root}` {how}")
+    return TrainingFailed(f"{which} was killed by {signal_name(number)}", f"`ndrepro run --resume {folder.root}` {how}")
 
 
 def _first_failure(folder: RunFolder, processes: int) -> ProvenanceError | None:

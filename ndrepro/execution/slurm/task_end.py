@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.slurm.queue import TaskState
+from ndrepro.text.signal_names import signal_name
 from provenance.formats.bounded_read import read_tail
 
 _MOST_CHARACTERS = 200
@@ -84,12 +85,8 @@ def _exit(task: TaskState, log: str) -> TaskEnd:
     number = task.exit_signal or (task.exit_code - 128 if 128 < task.exit_code < 128 + signal.NSIG else 0)
     cure = "see its log; `ndrepro study status` has the run's own reason where it was signed"
     if number:
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
         if number == signal.SIGKILL:
             cure = "nobody reported why; where it was for its memory, ask for more: --memory GIB"
-        return TaskEnd(f"it was killed by {name}", cure)
+        return TaskEnd(f"it was killed by {signal_name(number)}", cure)
     line = last_line(log)
     return TaskEnd(f"exit code {task.exit_code}" + (f": {line}" if line else ""), cure)

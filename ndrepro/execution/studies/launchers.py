@@ -33,6 +33,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Scores
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.study.study import StudyRun, settings_words
+from ndrepro.text.signal_names import signal_name
 from provenance.errors import ProvenanceError
 from provenance.recording.stop_requests import stops_wait
 
@@ -280,8 +281,7 @@ class _Process:
 def _death(code: int, printed: str, folder: RunFolder | None) -> Ending:
     """The ending of a process that reported none."""
     if code < 0:
-        name = signal.Signals(-code).name
-        message = f"the process that recorded this run was killed by {name}"
+        message = f"the process that recorded this run was killed by {signal_name(-code)}"
         cure = "`ndrepro study resume` resumes from the last checkpoint" if folder else ""
         return Ending("killed", folder, error=TrainingFailed(message, cure))
     last = next((line.strip() for line in reversed(printed.splitlines()) if line.strip()), "it printed nothing")

@@ -178,6 +178,18 @@ def test_a_job_whose_words_make_no_sense_is_told_by_what_it_printed(
     assert ended.ending.error is not None and "exit code 1: NameError" in ended.ending.error.message
 
 
+def test_a_job_that_a_signal_without_a_name_ends_is_told_by_its_number(
+    bench: Bench, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an administrator's script may send; there are thirty such real-time signals."""
+    number = signal.SIGRTMIN + 5
+    monkeypatch.setattr(Job, "words", lambda *_, **__: ["python3", "-c", f"import os; os.kill(os.getpid(), {number})"])
+    launcher.start(job_of(bench.experiment()))
+    (ended,) = until_ended(launcher)
+    assert ended.ending.outcome == "killed"
+    assert ended.ending.error is not None and ended.ending.error.message.endswith(f"was killed by signal {number}")
+
+
 def test_a_parent_that_is_killed_has_its_run_signed_as_interrupted(
     bench: Bench, reap: Callable[[object], None]
 ) -> None:
