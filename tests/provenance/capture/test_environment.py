@@ -108,6 +108,11 @@ def test_variables_by_allow_list_and_redacted(monkeypatch: pytest.MonkeyPatch) -
     assert "hunter2" not in json.dumps(environment.capture())
 
 
+@pytest.mark.parametrize("name", ["DISABLE_ADDMM_CUDA_LT", "INDUCTOR_X", "AOT_INDUCTOR_X", "AOTINDUCTOR_X", "GLOO_X"])
+def test_variables_by_which_torch_chooses_kernels_are_recorded(name: str) -> None:
+    assert environment.recorded_variables({name: "1"})["recorded"] == {name: "1"}
+
+
 def test_a_variable_that_is_no_unicode_is_written_as_text() -> None:
     code = (
         "import json; from provenance.capture.environment import capture; "
