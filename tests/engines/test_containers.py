@@ -72,6 +72,16 @@ def test_inside_and_outside_one_run_has_the_same_bits(
     run(sys.executable, "-m", "ndrepro", "verify", str(folder.root), NDREPRO_HOME=str(tmp_path / "keys"))
 
 
+def test_an_image_that_prints_without_end_fills_neither_disk_nor_memory(place: ContainerChoice) -> None:
+    script = "for _ in range(64): print('x' * (1 << 20))"
+    if place.engine == "apptainer":
+        with pytest.raises(EngineError, match="prints more than 16 MiB"):
+            inside(place, "python3", "-c", script)
+    else:  # the engine itself keeps it
+        status, said = inside(place, "python3", "-c", script)
+        assert status == 0 and len(said) < 32 << 20
+
+
 def test_there_is_no_network_inside(place: ContainerChoice) -> None:
     script = "import socket; print([name for _, name in socket.if_nameindex()])"
     status, said = inside(place, "python3", "-c", script)

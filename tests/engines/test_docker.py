@@ -205,6 +205,8 @@ def test_an_image_that_is_gone_is_loaded_from_where_it_was_kept(
     loaded = image_archive.find_kept(wanted, "cpu", [kept.parent])
     assert (loaded.image, loaded.identifier) == (found.identifier, found.identifier)
     assert docker_engine.output("docker", loaded.image, Enclosure(("cat", "/made/f"), {})) == (0, "f")
+    status, said = docker_engine.output("docker", loaded.image, Enclosure(("sh", "-c", "yes | head -c 67108864"), {}))
+    assert status == 0 and len(said) < 32 << 20, "the engine keeps the end"
     archive = kept.rename(kept.with_name(f"{'0' * 64}.tar"))
     with pytest.raises(EngineError, match=f"{archive.name}: it is .*, expected sha256:0000"):
         image_archive.find_kept(replace(wanted, digests=frozenset({f"sha256:{'0' * 64}"})), "cpu", [kept.parent])

@@ -15,12 +15,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from ndrepro.execution.containers.container_spec import ANSWER_SECONDS, Enclosure, Image
+from ndrepro.execution.containers.bounded_answer import answer
+from ndrepro.execution.containers.container_spec import Enclosure, Image
 from ndrepro.protocol.errors import EngineError, ImageError, UsageError
 from provenance.errors import StorageError
 from provenance.formats.digest import file_digest
@@ -80,21 +80,10 @@ def start(engine: str, image: str, enclosure: Enclosure) -> subprocess.Popen[byt
 
 def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
     """Run a short command to its end."""
-    with tempfile.TemporaryFile() as errors:
-        done = subprocess.run(
-            words(image, enclosure),
-            env=_variables(enclosure.variables),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-            timeout=ANSWER_SECONDS,
-        )
-        errors.seek(0)
-        said = errors.read().decode("utf-8", "replace")
-    if "no space left on device" in said.lower():
+    status, said = answer(words(image, enclosure), _variables(enclosure.variables))
+    if status and "no space left on device" in said.lower():
         raise StorageError(f"apptainer: {said.strip().splitlines()[-1]}", "free some space, or set APPTAINER_TMPDIR")
-    return done.returncode, said + done.stdout.decode("utf-8", "replace")
+    return status, said
 
 
 def words(image: str, enclosure: Enclosure) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Protocol
 PROCESSES = 4096
 # a short command may take so long, on a busy machine too; an image of somebody else's may never answer
 ANSWER_SECONDS = 600
+# of what it prints
+ANSWER_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndrepro.execution.containers.container_spec import ANSWER_SECONDS, PROCESSES, Enclosure, Image
+from ndrepro.execution.containers.container_spec import ANSWER_BYTES, ANSWER_SECONDS, PROCESSES, Enclosure, Image
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EngineError, ImageError
 from provenance.errors import StorageError
@@ -225,7 +225,7 @@ def _caller(daemon: str, engine: str) -> tuple[str, str]:
 
 def _host_config(client: DockerClient, engine: str, enclosure: Enclosure, security: list[str]) -> dict[str, Any]:
     """The part of the container's settings that is the machine's, in the API's words."""
-    from docker.types import DeviceRequest, Mount
+    from docker.types import DeviceRequest, LogConfig, Mount
 
     mounts = [Mount(str(path), str(path), "bind") for path in enclosure.writable]
     mounts += [Mount(str(path), str(path), "bind", read_only=True) for path in enclosure.readable]
@@ -241,6 +241,8 @@ def _host_config(client: DockerClient, engine: str, enclosure: Enclosure, securi
         mem_limit=enclosure.memory_bytes,
         pids_limit=PROCESSES,
         device_requests=requests if enclosure.gpu else None,
+        # of what the engine keeps the end is enough: a hostile image could fill the disk with it
+        log_config=LogConfig(type=LogConfig.types.JSON, config={"max-size": f"{ANSWER_BYTES >> 20}m"}),
     )
     return config
 

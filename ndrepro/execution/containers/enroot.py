@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from ndrepro.execution.containers.container_spec import ANSWER_SECONDS, Enclosure, Image
+from ndrepro.execution.containers.bounded_answer import answer
+from ndrepro.execution.containers.container_spec import Enclosure, Image
 from ndrepro.protocol.errors import EngineError, ImageError, UsageError
 from provenance.formats.digest import file_digest
 from provenance.system_programs import find_program, system_variables
@@ -66,16 +67,7 @@ def start(engine: str, image: str, enclosure: Enclosure) -> subprocess.Popen[byt
 
 def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
     """Run a short command to its end."""
-    done = subprocess.run(
-        words(image, enclosure),
-        env=_variables(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-        timeout=ANSWER_SECONDS,
-    )
-    return done.returncode, done.stderr + done.stdout
+    return answer(words(image, enclosure), _variables())
 
 
 def words(image: str, enclosure: Enclosure) -> list[str]:
