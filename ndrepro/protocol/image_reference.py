@@ -24,6 +24,7 @@ ENGINES = ("docker", "podman", "apptainer", "enroot")
 # those whose images are files
 FILE_ENGINES = ("apptainer", "enroot")
 _PIN = "@sha256:"
+_NAMING = ("engine", "identifier", "digest")
 _SHOWN = 12  # hexadecimal digits, as the engines themselves shorten an ID
 
 
@@ -107,12 +108,21 @@ def location_words(environment: str) -> str:
 
 
 def recorded_in(environment: str, container: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Where a recorded run was, under every name that a study may ask for it: an image's ID first, then its digest.
+    """Where a recorded run was, under every name that a study may ask for it, that for people first.
 
     ``environment`` and ``container`` are those of its request, or of its manifest's external parameters: a run in a
     container has the name of the environment that it would have had outside, which says nothing.
     """
     if not container:
         return (environment or MAIN,)
-    digests = dict.fromkeys((container["identifier"], container["digest"]))
-    return tuple(str(PinnedImage(container["engine"], container["image"], str(each))) for each in digests if each)
+    engine, digests = container["engine"], own_digests(**{name: container[name] for name in _NAMING})
+    return tuple(str(PinnedImage(engine, container["image"], digest)) for digest in digests)
+
+
+def own_digests(engine: str, identifier: str, digest: str) -> tuple[str, ...]:
+    """The digests by which an image is asked for: its ID, which stays when it is loaded elsewhere, then its manifest's.
+
+    Of an image file its own alone: the ID in its label is whatever its maker wrote.
+    """
+    digests = (digest,) if engine in FILE_ENGINES else (identifier, digest)
+    return tuple(dict.fromkeys(filter(None, digests)))

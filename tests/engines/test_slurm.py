@@ -492,7 +492,7 @@ def test_an_image_of_the_study_file_is_a_task_beside_the_others(study: Study, si
     study.wait_over(study.submit())
     assert study.status()["states"] == {"done": 2}
     inside = [json.loads(folder.request.read_text())["container"] for folder in study.folders()]
-    assert sorted(each["identifier"] if each else "" for each in inside) == ["", image.digest]
+    assert sorted(each["digest"] if each else "" for each in inside) == ["", image.digest]
     for folder in study.folders():
         study.verify(folder)
 

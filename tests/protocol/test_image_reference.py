@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -80,6 +80,8 @@ def test_a_recorded_run_has_the_name_of_each_digest_of_its_image() -> None:
     found = Container("podman", "5", "ndrepro", A, B)
     request = Request(Experiment.from_name("lenet_bn_1_digits", {}), "data", container=found)
     assert request.environments == recorded_in("main", asdict(found)) == (f"podman:ndrepro@{B}", f"podman:ndrepro@{A}")
+    file = replace(found, engine="apptainer", image="/images/one.sif")
+    assert recorded_in("main", asdict(file)) == (f"apptainer:/images/one.sif@{file.digest}",), "its label names no file"
     assert recorded_in("", None) == ("main",)
     assert recorded_in("torch-2.8.0", None) == ("torch-2.8.0",)
 

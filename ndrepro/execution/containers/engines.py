@@ -26,7 +26,7 @@ from ndrepro.execution.containers import apptainer, docker_engine, enroot
 from ndrepro.execution.containers.container_spec import Enclosure, Image, Process
 from ndrepro.protocol.errors import DeviceError, EngineError, ImageError, UsageError
 from ndrepro.protocol.experiment.determinism import variables
-from ndrepro.protocol.image_reference import FILE_ENGINES, PinnedImage
+from ndrepro.protocol.image_reference import FILE_ENGINES, PinnedImage, own_digests
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Container, Request
 from ndrepro.protocol.project_folders import packages_of
@@ -119,9 +119,7 @@ def find(wanted: ContainerChoice, device: str) -> Container:
     """
     engine = ENGINES[wanted.engine]
     image = engine.find(wanted.engine, wanted.image)
-    # the label that gives a file's identifier is whatever its maker wrote
-    digests = {image.digest} if wanted.engine in FILE_ENGINES else {image.digest, image.identifier}
-    if wanted.digests and not wanted.digests & digests:
+    if wanted.digests and wanted.digests.isdisjoint(own_digests(wanted.engine, image.identifier, image.digest)):
         raise ImageError(
             f"image {wanted.image} is {image.digest}, asked for is {' or '.join(sorted(wanted.digests))}",
             "build or load the image that was recorded, or name another one on purpose with --image",
@@ -147,8 +145,7 @@ def pin(wanted: ContainerChoice) -> PinnedImage:
     if wanted.digests:
         return PinnedImage(wanted.engine, wanted.image, min(wanted.digests))
     found = find(wanted, "cpu")
-    digest = found.digest if wanted.engine in FILE_ENGINES else found.identifier
-    return PinnedImage(wanted.engine, wanted.image, digest)
+    return PinnedImage(wanted.engine, wanted.image, own_digests(found.engine, found.identifier, found.digest)[0])
 
 
 def check(images: Iterable[PinnedImage]) -> None:
