@@ -158,6 +158,7 @@ def _draw_curves(path: Path, panels: Panels, values: Values, label: str, beside:
             axes = part.subplots()
             for number, (name, curves) in enumerate(lines.items()):
                 _draw_line(axes, curves, values, beside, {**style.line(number), "label": name})
+            axes.locator_params(axis="x", nbins=4)
             style.finish(axes, panel, "steps", label)
             style.legend(part)
         style.save_svg(figure, path)

@@ -112,6 +112,8 @@ def _draw(
     who: Sequence[tuple[str, str, bool]],
     logarithmic: bool = False,
 ) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     networks = list(dict.fromkeys(point["network"] for point in points))
     names = [f"{method.upper()}, {name}" for method in METHODS for name, *_ in who]
     heights = [0.32 * len(networks) + 0.75] * len(lengths)
@@ -128,6 +130,10 @@ def _draw(
                 _draw_method(axes, networks, chosen, place, who)
             if logarithmic:
                 axes.set_xscale("log")
+                # what matplotlib writes between powers of ten overlaps in a column
+                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+                axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_yticks(range(len(networks)), networks)
             axes.set_ylim(len(networks) - 0.5, -0.5)
             axes.grid(axis="x")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from ndrepro.analysis.audit.crosscheck import cross_check
 from ndrepro.analysis.audit.published_tables import CLAIMS, published_tables
 from ndrepro.analysis.results.results import ResultRow
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.report.elements import style
 from ndrepro.report.elements.table import Table, Value
 from ndrepro.report.figures.published_tables import published_with_own
+from ndrepro.report.figures.replication_figures import replication_figures
 from ndrepro.report.sections.claims_held import own_name
 from ndrepro.report.sections.seed_groups import cells_of
 
@@ -44,8 +47,8 @@ def as_run(sample: ResultRow, arch: str, method: str, epochs: int, dataset: str,
 
 
 @pytest.fixture(scope="module")
-def tables(sample: ResultRow) -> dict[str, Table]:
-    """Tables 4 to 10, their own columns from the published attempts."""
+def runs(sample: ResultRow) -> list[ResultRow]:
+    """One for each published attempt."""
     found = published_tables()
     runs = [
         as_run(
@@ -69,7 +72,35 @@ def tables(sample: ResultRow) -> dict[str, Table]:
             "train_seconds": seconds[arch, method],
         }
         runs.append(as_run(sample, arch, method, 90, "imagenet", **values))
+    return runs
+
+
+@pytest.fixture(scope="module")
+def tables(runs: list[ResultRow]) -> dict[str, Table]:
+    """Tables 4 to 10, their own columns from the published attempts."""
     return {table.key: table for table in published_with_own(cells_of(runs))}
+
+
+def test_numbers_at_an_axis_do_not_overlap(
+    runs: list[ResultRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of training times are on a logarithmic axis of one to two decades."""
+    seen = []
+
+    def look(figure: Any, path: Path, hover: Any = None) -> None:
+        figure.canvas.draw()
+        for axes in figure.axes:
+            labels = [*axes.get_xticklabels(), *axes.get_xticklabels(minor=True)]
+            low, high = sorted(axes.get_xlim())
+            shown = [each for each in labels if each.get_text() and low <= each.get_position()[0] <= high]
+            boxes = sorted((each.get_window_extent() for each in shown), key=lambda box: box.x0)
+            assert len(boxes) > 1 and not any(one.overlaps(two) for one, two in pairwise(boxes)), path
+            seen.append(path)
+
+    monkeypatch.setattr(style, "save_svg", look)
+    for figure in replication_figures(cells_of(runs)):
+        figure.draw(tmp_path / figure.key)
+    assert len(seen) >= 8
 
 
 def columns(table: Table, said: str, own: str) -> Iterable[tuple[tuple[str, ...], Value, Value]]:
