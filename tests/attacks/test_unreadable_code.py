@@ -91,7 +91,10 @@ CODE = {
     "code.tar": tape("pkg/evil.py"),
     "code.gz": tape("evil.py", "w:gz"),
     "code.bz2": tape("evil.so", "w:bz2"),
-    "code.xz": tape("evil.txt", "w:xz"),
+    "code.xz": tape("evil.py", "w:xz"),
+    "great.xz": lzma.compress(
+        gzip.decompress(tape("a", "w:gz")), filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 29}]
+    ),
     "deep.bin": tape("a/" * 90 + "evil.py", kind=tarfile.GNU_FORMAT),
     "deeper.bin": tape("a/" * 90 + "evil.py", "w:gz", kind=tarfile.PAX_FORMAT),
     "program.tar": tape("program", data=b"\x7fELF"),
@@ -123,6 +126,7 @@ PLAIN = {
     "numbers.npy": saved(np.arange(3.0)),
     "table.csv.gz": gzip.compress(b"a,b\n"),
     "images.tar": tape("a/" * 90 + "image.png", kind=tarfile.PAX_FORMAT),
+    "images.tar.xz": tape("image.png", "w:xz"),
     "images.tar.gz": tape("image.python", "w:gz", kind=tarfile.GNU_FORMAT),
 }
 

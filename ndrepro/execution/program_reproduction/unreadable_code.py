@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import pickletools
@@ -19,7 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ndrepro.execution.programs.input_files import is_code
 from provenance.formats.folder_tree import files_below
@@ -134,13 +135,10 @@ def _holds_modules(file: Path, start: bytes, inner: bytes) -> bool:
     """
     if not _is_tar(inner[:_BLOCK]):
         return False
-    opener = gzip.open if start.startswith(_GZIP) else bz2.open if start.startswith(_BZIP2) else open
-    if inner is not start and opener is open:  # how much memory xz takes is in the file
-        return True
-    with opener(file, "rb") as stream:
+    with _unpacked(file, start) as stream:
         place = 0
         for _ in range(_MOST_MEMBERS):
-            stream.seek(place)
+            _skip_to(stream, place)
             header = stream.read(_BLOCK)
             if not any(header):
                 return False
@@ -153,6 +151,61 @@ def _holds_modules(file: Path, start: bytes, inner: bytes) -> bool:
             if inner is not start and place > _MOST_DECOMPRESSED:
                 return True
     return True
+
+
+def _unpacked(file: Path, start: bytes) -> io.BufferedIOBase:
+    """What is in a compressed file, or in one that is not."""
+    if start.startswith(_XZ):
+        return io.BufferedReader(_Xz(file.open("rb")))
+    opener = gzip.open if start.startswith(_GZIP) else bz2.open if start.startswith(_BZIP2) else open
+    return opener(file, "rb")
+
+
+class _Xz(io.RawIOBase):
+    """One stream of xz in bounded memory; how much it takes is in the file, and ``lzma.open`` has no limit.
+
+    Raises EOFError where it is cut, LZMAError for more memory, or where anything follows the stream.
+    """
+
+    def __init__(self, packed: IO[bytes]) -> None:
+        self._packed, self._decoder = packed, lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
+        self._place = 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """How many bytes were read."""
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the beginning of ``buffer``; 0 at the end."""
+        while not self._decoder.eof:
+            data = self._packed.read(1 << 16) if self._decoder.needs_input else b""
+            if self._decoder.needs_input and not data:
+                raise EOFError
+            if piece := self._decoder.decompress(data, len(buffer)):
+                buffer[: len(piece)] = piece
+                self._place += len(piece)
+                return len(piece)
+        if self._decoder.unused_data or self._packed.read(1):
+            raise lzma.LZMAError("something follows the stream")
+        return 0
+
+    def close(self) -> None:
+        """Close the file, too."""
+        self._packed.close()
+        super().close()
+
+
+def _skip_to(stream: io.BufferedIOBase, place: int) -> None:
+    if stream.seekable():
+        stream.seek(place)
+        return
+    while (left := place - stream.tell()) > 0:
+        if not stream.read(min(left, 1 << 20)):
+            raise EOFError
 
 
 def _is_tar(header: bytes) -> bool:
