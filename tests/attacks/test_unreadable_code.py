@@ -92,6 +92,9 @@ CODE = {
     "code.gz": tape("evil.py", "w:gz"),
     "code.bz2": tape("evil.so", "w:bz2"),
     "code.xz": tape("evil.py", "w:xz"),
+    "more.xz": lzma.compress(gzip.decompress(tape("evil.py", "w:gz"))[:700])
+    + lzma.compress(gzip.decompress(tape("evil.py", "w:gz"))[700:]),
+    "other.lzma": lzma.compress(gzip.decompress(tape("image.png", "w:gz")), lzma.FORMAT_ALONE),
     "great.xz": lzma.compress(
         gzip.decompress(tape("a", "w:gz")), filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 29}]
     ),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import lzma
 import os
 import pickletools
@@ -20,8 +19,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, BinaryIO
 
+from ndrepro.execution.imports.sequential_stream import SequentialStream
 from ndrepro.execution.programs.input_files import is_code
 from provenance.formats.folder_tree import files_below
 
@@ -54,7 +54,7 @@ _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MODULES = (b".py", b".pkl")
 _BLOCK, _FILES_OF_TAR = 512, (b"0", b"\0")
 _MODULE_NAME = re.compile(rb"\.(?:pyw?|pyc|pyo|ipynb|sh|so|pyd|pkl|pickle|pth|pt|zip|egg|whl)(?:[\0\n]|$)")
-_MOST_DECOMPRESSED = 256 << 20
+_MOST_DECOMPRESSED, _PIECE_BYTES = 256 << 20, 1 << 20
 # an encoding in which a comment can hold code, PEP 263
 _CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-_.a-zA-Z0-9]+)")
 _PLAIN = re.compile(
@@ -135,8 +135,11 @@ def _holds_modules(file: Path, start: bytes, inner: bytes) -> bool:
     """
     if not _is_tar(inner[:_BLOCK]):
         return False
-    with _unpacked(file, start) as stream:
-        place = 0
+    packed = inner is not start
+    if packed and not start.startswith((_GZIP, _BZIP2, _XZ)):
+        return True
+    with file.open("rb") as opened:
+        stream, place = _content(opened) if packed else opened, 0
         for _ in range(_MOST_MEMBERS):
             _skip_to(stream, place)
             header = stream.read(_BLOCK)
@@ -148,64 +151,23 @@ def _holds_modules(file: Path, start: bytes, inner: bytes) -> bool:
             if any(map(_MODULE_NAME.search, names)) or _is_code(body):
                 return True
             place += _BLOCK + -(-size // _BLOCK) * _BLOCK
-            if inner is not start and place > _MOST_DECOMPRESSED:
+            if packed and place > _MOST_DECOMPRESSED:
                 return True
     return True
 
 
-def _unpacked(file: Path, start: bytes) -> io.BufferedIOBase:
-    """What is in a compressed file, or in one that is not."""
-    if start.startswith(_XZ):
-        return io.BufferedReader(_Xz(file.open("rb")))
-    opener = gzip.open if start.startswith(_GZIP) else bz2.open if start.startswith(_BZIP2) else open
-    return opener(file, "rb")
+def _content(packed: BinaryIO) -> SequentialStream:
+    stream = SequentialStream(packed)
+    stream.expect_content()
+    return stream
 
 
-class _Xz(io.RawIOBase):
-    """One stream of xz in bounded memory; how much it takes is in the file, and ``lzma.open`` has no limit.
-
-    Raises EOFError where it is cut, LZMAError for more memory, or where anything follows the stream.
-    """
-
-    def __init__(self, packed: IO[bytes]) -> None:
-        self._packed, self._decoder = packed, lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
-        self._place = 0
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def tell(self) -> int:
-        """How many bytes were read."""
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill the beginning of ``buffer``; 0 at the end."""
-        while not self._decoder.eof:
-            data = self._packed.read(1 << 16) if self._decoder.needs_input else b""
-            if self._decoder.needs_input and not data:
-                raise EOFError
-            if piece := self._decoder.decompress(data, len(buffer)):
-                buffer[: len(piece)] = piece
-                self._place += len(piece)
-                return len(piece)
-        if self._decoder.unused_data or self._packed.read(1):
-            raise lzma.LZMAError("something follows the stream")
-        return 0
-
-    def close(self) -> None:
-        """Close the file, too."""
-        self._packed.close()
-        super().close()
-
-
-def _skip_to(stream: io.BufferedIOBase, place: int) -> None:
-    if stream.seekable():
+def _skip_to(stream: BinaryIO | SequentialStream, place: int) -> None:
+    if not isinstance(stream, SequentialStream):
         stream.seek(place)
         return
-    while (left := place - stream.tell()) > 0:
-        if not stream.read(min(left, 1 << 20)):
-            raise EOFError
+    while (left := place - stream.tell()) > 0 and stream.read(min(left, _PIECE_BYTES)):
+        pass
 
 
 def _is_tar(header: bytes) -> bool:

@@ -263,9 +263,8 @@ def metrics(root: Path, manifest: Manifest) -> CheckResult:
         logged.setdefault(str(row.get(FILE)), []).append(row)
     if logged and not record.wanted_metrics:
         raise ManifestError(f"{folder.metrics.name}: it has rows, and no log was asked for", _ASK)
-    if (
-        record.outlived_by or len(rows or ()) >= MOST_ROWS
-    ):  # a log may have grown meanwhile, and not all of it been read
+    # a log may have grown meanwhile, and not all of it been read
+    if record.outlived_by or len(rows or ()) >= MOST_ROWS:
         return found
     for path, taken in logged.items():
         copy = folder.output_copies / path
