@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 
 _DAY = r"(?:19|20)\d\d(?:-\d\d-\d\d|_\d\d_\d\d|\.\d\d\.\d\d|\d{4})"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\d\d"
-_CLOCK = r"\d\d[-_:.h]?\d\d(?:[-_:.m]?\d\d)?"
-_SECONDS = r"1\d{9}(?:\d{3})?"
+_FRACTION = r"(?:[.,]\d{3,9}|[-_]\d{6})?"  # as datetime's text and %f have it
+_CLOCK = rf"\d\d[-_:.h]?\d\d(?:[-_:.m]?\d\d{_FRACTION})?"
+_SECONDS = rf"1\d{{9}}(?:\d{{3}})?{_FRACTION}"
 _TIME = re.compile(
     rf"(?<![0-9A-Za-z])(?:(?:{_DAY}|{_MONTH})(?:[-_T. ]+{_CLOCK})?|\d\d(?:-\d\d-|_\d\d_|:\d\d:)\d\d|{_SECONDS})(?!\d)"
 )

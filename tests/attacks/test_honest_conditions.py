@@ -275,17 +275,30 @@ def test_names_that_differ_in_times_alone_are_paired() -> None:
         "runs/Nov30_12-00-01_host/x.7",
         "run-20261130_120001-k/f",
         "1700000000",
+        "1700000000.1234567.log",
+        "2026-11-30T12:00:01.123456/m.csv",
+        "c/2026-11-30_12-00-01_123456",
     ]
-    now = ["outputs/2026-12-01/02-10-41/a.txt", "runs/Dec01_02-10-41_host/x.7", "run-20261201_021041-k/f", "1700009999"]
+    now = [
+        "outputs/2026-12-01/02-10-41/a.txt",
+        "runs/Dec01_02-10-41_host/x.7",
+        "run-20261201_021041-k/f",
+        "1700009999",
+        "1700009999.7654321.log",
+        "2026-12-01T02:10:41.654321/m.csv",
+        "c/2026-12-01_02-10-41_654321",
+    ]
     assert pairs(then, now) == dict(zip(then, now, strict=True))
     others = ["epoch_12.pt", "0.9123", "x/12345678901", "v1.2.3", "a/1234"]
     assert pairs(others, ["epoch_13.pt", "0.9124", "x/12345678902", "v1.2.4", "a/1235"]) == {}
+    steps = ["2026-11-30_12-00-01_100", "2026-11-30_12-00-01-2000"]
+    assert pairs(steps, ["2026-11-30_12-00-01_200", "2026-11-30_12-00-01-3000"]) == {}
     assert pairs(["2026-11-30/a", "2026-11-29/a"], ["2026-12-01/a"]) == {}
 
 
 def test_outputs_that_are_named_by_the_time_are_explained_and_undecided(tmp_path: Path) -> None:
     text = (
-        "import os, secrets\nname = f'runs-of/2026-11-{10 + secrets.randbelow(90)}_12-00-01'\n"
+        "import os, datetime\nname = f'runs-of/{datetime.datetime.now():%Y-%m-%d_%H-%M-%S_%f}'\n"
         "os.makedirs(name)\nopen(name + '/a.txt', 'w').write('0.6')\n"
     )
     author = Stranger.make(tmp_path / "author", {"train.py": text})
