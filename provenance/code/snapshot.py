@@ -33,6 +33,11 @@ _NOTE_BYTES = 1 << 22
 class CodeCopy:
     """A copy of packages, there while the context is open; a process that imports it is to be its only user.
 
+    Args:
+        packages: folders of Python packages.
+        place: where to make the copy.
+        unused: parts of the packages which the process does not import, as ``copy_source`` has them.
+
     Attributes:
         place: the folder of the copies, to be on the process's path, and its current folder.
         sources: by the path of a copy, the path of the file that it was made from, and the SHA-256 of both.
@@ -40,8 +45,9 @@ class CodeCopy:
             sources: a hint, no fact.
     """
 
-    def __init__(self, packages: Sequence[Path], place: Path) -> None:
+    def __init__(self, packages: Sequence[Path], place: Path, unused: tuple[str, ...] = ()) -> None:
         self._packages = packages
+        self._unused = unused
         self.place = place
         self.sources: dict[str, tuple[str, str]] = {}
         self.modules: tuple[str, ...] = ()
@@ -49,7 +55,7 @@ class CodeCopy:
     def __enter__(self) -> CodeCopy:
         remove(self.place)  # of an attempt that was killed
         try:
-            self._digests = copy_source(self._packages, self.place)
+            self._digests = copy_source(self._packages, self.place, self._unused)
             (self.place / COPY_MARK).write_bytes(os.fsencode(self._packages[0].absolute().parent))
         except BaseException:
             remove(self.place)
@@ -86,10 +92,12 @@ class CodeCopy:
         return tuple(n for n in named if os.path.isabs(n) and n.endswith(".py") and not n.startswith(own))
 
 
-def copy_source(packages: Sequence[Path], into: Path) -> dict[str, FileDigest]:
-    """Copy the Python files of ``packages`` below ``into``, each package under its name; the digests of the copies.
+def copy_source(packages: Sequence[Path], into: Path, unused: tuple[str, ...] = ()) -> dict[str, FileDigest]:
+    """Copy the Python files of ``packages`` below ``into``, each package under its name; the digests of all of them.
 
-    Raises DigestError for a file that cannot be read, StorageError where the copy cannot be written.
+    Files whose path begins as one of ``unused`` does (``package/part/``) are read, and not written: making a file can
+    take the kernel a millisecond. Raises DigestError for a file that cannot be read, StorageError where the copy cannot
+    be written.
     """
     digests = {}
     made: set[str] = set()
@@ -97,11 +105,15 @@ def copy_source(packages: Sequence[Path], into: Path) -> dict[str, FileDigest]:
         top = package.resolve().name
         for path in python_files(package):
             name = f"{top}/{path.relative_to(package).as_posix()}"
+            data = _read(path)
+            digests[name] = FileDigest(len(data), bytes_digest(data))
+            if name.startswith(unused):
+                continue
             folder = os.path.dirname(name)
             if folder not in made:
                 make_folder(into / folder)
                 made.add(folder)
-            digests[name] = _copy(path, into / name)
+            _write(into / name, data)
     return digests
 
 
@@ -132,8 +144,8 @@ def _sha256(path: Path) -> Any:
         return unavailable(error.message)
 
 
-def _copy(source: Path, target: Path) -> FileDigest:
-    """Copy a regular file as it is at one moment; the digest of what was copied."""
+def _read(source: Path) -> bytes:
+    """The content of a regular file at one moment."""
     try:
         # O_NONBLOCK: opening a FIFO must not wait for a writer
         with open(os.open(source, os.O_RDONLY | portable.NO_WAIT), "rb", buffering=0) as stream:
@@ -146,9 +158,12 @@ def _copy(source: Path, target: Path) -> FileDigest:
         raise DigestError(f"{source}: cannot be read ({error.strerror})") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != before.st_size:
         raise DigestError(f"{source}: changed while it was read", "start again once nothing writes to it any more")
+    return data
+
+
+def _write(target: Path, data: bytes) -> None:
     try:
         with open(target, "xb", buffering=0) as copy:
             copy.write(data)
     except OSError as error:
         raise storage_error(target, error) from error
-    return FileDigest(len(data), bytes_digest(data))

@@ -34,7 +34,7 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.image_reference import MAIN
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import EXIT_COMPLETED, Request, read_json, write_json
-from ndrepro.protocol.project_folders import CODE, packages_of
+from ndrepro.protocol.project_folders import CODE, UNUSED_IN_TRAINING, packages_of
 from ndrepro.protocol.replay_messages import ReplayFolder, ReplayRequest, StepRecord, Wanted
 from ndrepro.protocol.training_record import TrainingRecord
 from provenance.attestation.manifest import Manifest
@@ -84,7 +84,7 @@ class Replay:
         if self.subject.folder.network.is_dir():
             NetworkFiles.read(self.subject.folder.network).write(RunFolder(self.folder.root).network)
         copy = self.folder.root.absolute() / "code"
-        copy_source(packages_of(code), copy)
+        copy_source(packages_of(code), copy, UNUSED_IN_TRAINING)
         bytecode = BytecodeCache(child_python(request)).variables()
         limited = limited_as(self.subject.manifest.variables, os.environ)
         command = [child_python(request), "-m", "ndrepro.training.replay", str(self.folder.root.absolute())]

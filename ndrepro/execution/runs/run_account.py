@@ -21,7 +21,7 @@ from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import Container, Request, Scores, json_bytes, read_json
-from ndrepro.protocol.project_folders import packages_of
+from ndrepro.protocol.project_folders import UNUSED_IN_TRAINING, packages_of
 from ndrepro.protocol.run_kind import TRAINING_TYPE
 from ndrepro.protocol.training_record import (
     CODE,
@@ -81,7 +81,7 @@ def open_recorder(
 
 def code_copy(folder: RunFolder, code: Path) -> CodeCopy:
     """The copy of the packages in ``code`` that the child is to import."""
-    return CodeCopy(packages_of(code), folder.code_copy.absolute())
+    return CodeCopy(packages_of(code), folder.code_copy.absolute(), UNUSED_IN_TRAINING)
 
 
 def redact_files(folder: RunFolder, processes: int) -> ProvenanceError | None:

@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import nullcontext, suppress
@@ -21,6 +23,10 @@ from ndrepro.execution.runs.observer import Observer
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request
+from ndrepro.protocol.project_folders import CODE as PROJECT
+from ndrepro.protocol.project_folders import UNUSED_IN_TRAINING, packages_of
+from provenance.capture.source import package_digest
+from provenance.code.snapshot import CodeCopy
 
 REQUEST = Request(Experiment.from_name("lenet_bn_1_digits"), "data", "")
 CODE = Path("/code")
@@ -33,6 +39,24 @@ def test_the_level_of_determinism_wins_over_what_is_set() -> None:
     assert made["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert made["HOME"] == "/home/a"
     assert made["PYTHONPATH"] == str(CODE)
+
+
+def test_the_copy_has_all_that_training_imports_and_the_digest_of_everything(tmp_path: Path) -> None:
+    with CodeCopy(packages_of(PROJECT), tmp_path / "copy", UNUSED_IN_TRAINING) as copy:
+        assert copy.describe()["tree_sha256"] == package_digest(packages_of(PROJECT))["tree_sha256"]
+        assert sorted(path.name for path in copy.place.glob("ndrepro/*/")) == ["protocol", "text", "training"]
+        modules = [*copy.place.glob("ndrepro/training/**/*.py"), *copy.place.glob("ndrepro/protocol/**/*.py")]
+        names = [".".join(path.relative_to(copy.place).with_suffix("").parts) for path in modules]
+        assert len(names) > 100
+        script = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+        variables = {**os.environ, "PYTHONPATH": str(copy.place), "PYTHONSAFEPATH": "1"}
+
+        def imported(*names: str) -> int:
+            words = [sys.executable, "-c", script, *names]
+            return subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True).returncode
+
+        assert imported(*(name for name in names if not name.endswith("__main__"))) == 0
+        assert imported("ndrepro.report") == 1, "the control"
 
 
 def test_where_keys_lie_is_withheld() -> None:
