@@ -38,6 +38,7 @@ from image_times import with_times
 from ndrepro.execution.containers import docker_engine
 from ndrepro.execution.containers.engines import ContainerChoice, find
 from ndrepro.execution.containers.image_archive import ImageArchive, copy_attestation
+from ndrepro.execution.containers.image_attestation import beside, find_statements, write_for_file
 from provenance.attestation.key_home import default_home
 from provenance.errors import ProvenanceError
 
@@ -237,7 +238,12 @@ def to_sif(engine: str, tag: str, target: Path) -> str:
         definition.write_text(f"Bootstrap: docker-archive\nFrom: {archive}\n\n%labels\n    {label}\n", encoding="utf-8")
         words = ["apptainer", "build", "--force", "--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
         subprocess.run([*words, str(target), str(definition)], check=True, stdout=sys.stderr)
-    put_attestation(engine, tag, target)
+    made_of, home = find(ContainerChoice(engine, tag), "cpu"), default_home()
+    found = find_statements(engine, tag, made_of.digests, home)
+    if found is None:
+        beside(target).unlink(missing_ok=True)
+    else:
+        write_for_file(found.read_bytes(), made_of.digests, target, home)
     return str(target)
 
 
@@ -258,7 +264,7 @@ def save(engine: str, tag: str, target: Path) -> str:
         archive = Path(scratch, "image.tar")
         docker_engine.save(engine, tag, archive)
         archive.rename(target)
-    put_attestation(engine, tag, target)
+    copy_attestation(find(ContainerChoice(engine, tag), "cpu"), target, default_home())
     return str(target)
 
 
@@ -311,11 +317,6 @@ def attest(engine: str, tag: str, started: datetime, lock: Path | None) -> None:
     path = kept_at(default_home(), image.identifier)
     write(path, statements(made, sbom(engine, tag)), default_home())
     print(f"attested   {path}", file=sys.stderr)
-
-
-def put_attestation(engine: str, tag: str, target: Path) -> None:
-    """Put the signed statements on an image, where there are any, beside a file that was made of it."""
-    copy_attestation(find(ContainerChoice(engine, tag), "cpu"), target, default_home())
 
 
 def git(*arguments: str) -> str:

@@ -13,13 +13,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ndrepro.exports.members import Member, write_folder
 from ndrepro.exports.run_facts import RunFacts
 from ndrepro.protocol import extras
 from provenance.attestation.run_files import MANIFEST
 from provenance.formats.atomic_io import make_folder
+from provenance.formats.folder_tree import temporary_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,9 +63,10 @@ def _log(facts: RunFacts, folder: Path | None, store: str) -> MlflowRun:
     experiment = _experiment(client, facts.name, folder)
     run = client.create_run(experiment, start_time=_milliseconds(manifest.started_on), run_name=facts.run)
     _log_values(client, run.info.run_id, facts)
-    for file in (*(file.path for file in facts.files), MANIFEST):
-        place = PurePosixPath(file).parent
-        client.log_artifact(run.info.run_id, str(facts.folder / file), None if place == PurePosixPath() else str(place))
+    signed = [Member(file.path, facts.folder / file.path, file.sha256) for file in facts.files]
+    with temporary_folder("ndrepro-mlflow-") as scratch:  # what MLflow reads is what was hashed
+        write_folder([*signed, Member(MANIFEST, facts.manifest_bytes())], scratch / "run")
+        client.log_artifacts(run.info.run_id, str(scratch / "run"))
     end = _milliseconds(manifest.finished_on)
     client.set_terminated(run.info.run_id, _STATUS[manifest.outcome], end)
     return MlflowRun(store, experiment, run.info.run_id)

@@ -106,8 +106,9 @@ def _of_run(run: CrateRun) -> Iterator[Entity]:
         {"@id": f"#{facts.run}/{quote(name)}", "@type": "PropertyValue", "name": name, "value": value}
         for name, value in facts.parameters.items()
     ]
-    size = len(facts.manifest_bytes())
-    envelope = _file(f"{run.path}/{MANIFEST}", size, facts.digest, f"the signed manifest of the run {facts.run}")
+    signed = facts.manifest_bytes()  # of several signatures, as an envelope with all of them
+    about = f"the signed manifest of the run {facts.run}"
+    envelope = _file(f"{run.path}/{MANIFEST}", len(signed), bytes_digest(signed), about)
     if (bundles := facts.bundles()) is not None:
         about = f"signatures by identities on the manifest of the run {facts.run}"
         results.append(_file(f"{run.path}/{BUNDLES}", len(bundles), bytes_digest(bundles), about))

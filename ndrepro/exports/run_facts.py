@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.program_record import ProgramFile, ProgramRecord
 from ndrepro.protocol.run_kind import PROGRAM, run_kind
+from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import DISTRIBUTION, SOURCE, Artifact, Manifest, Resource
 from provenance.attestation.run_files import BUNDLES, MANIFEST, inside
+from provenance.errors import EnvelopeError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.digest import bytes_digest
-from provenance.formats.metrics_log import read_scalars
+from provenance.formats.metrics_log import parse_scalars
 
 if TYPE_CHECKING:
     from provenance.attestation.verdict import Verdict
@@ -68,26 +70,27 @@ class Metric:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A verified run. ``digest`` is the SHA-256 of the manifest as it was written, ``keyids`` are its trusted signers'.
+    """A verified run. ``digest`` is the SHA-256 of the manifest as it was written, ``signed`` of what was signed.
 
-    ``files`` are those that the manifest lists, without the manifest itself.
+    ``keyids`` are its trusted signers'. ``files`` are those that the manifest lists, without the manifest itself.
     """
 
     folder: Path
     manifest: Manifest
     digest: str
+    signed: str
     keyids: tuple[str, ...]
 
     @classmethod
     def of(cls, folder: Path, verdict: Verdict) -> RunFacts:
         """The facts of a run folder with its verdict. Raises NotExported where the run does not verify."""
-        if not verdict.ok or verdict.manifest is None or verdict.digest is None:
+        if not verdict.ok or verdict.manifest is None or verdict.digest is None or verdict.payload_digest is None:
             failure = verdict.failure
             why = f": check {failure.number}, {failure.name}: {failure.message}" if failure else ""
             raise NotExported(
                 f"{folder}: does not verify, and is not exported{why}", f"see every check: ndrepro verify {folder}"
             )
-        return cls(folder, verdict.manifest, verdict.digest, verdict.keyids)
+        return cls(folder, verdict.manifest, verdict.digest, verdict.payload_digest, verdict.keyids)
 
     @property
     def run(self) -> str:
@@ -178,18 +181,15 @@ class RunFacts:
             data = read_bounded(self.folder / file.path, LOG_BYTES)
         except OSError as error:
             raise NotExported(f"{self.folder / file.path}: cannot be read ({error.strerror})") from None
-        if bytes_digest(data) != file.sha256:
-            raise NotExported(f"{self.folder / file.path}: changed while it was exported", "export it again")
-        return data
+        return self._expect(data, file.path, bytes_digest(data) == file.sha256)
 
     def metrics(self) -> tuple[Metric, ...]:
         """Every number of ``metrics.jsonl``, in order; none where the run has no such file."""
         file = self.manifest.artifact(METRICS)
         if file is None:
             return ()
-        self.read(file)
         found = []
-        for number, row in enumerate(read_scalars(self.folder / METRICS)):
+        for number, row in enumerate(parse_scalars(self.folder / METRICS, self.read(file))):
             step = next((value for key in _STEPS if _is_step(value := row.get(key))), number)
             prefix = f"{row[_LOGGED_IN]}/" if isinstance(row.get(_LOGGED_IN), str) else ""
             for name, value in row.items():
@@ -202,8 +202,13 @@ class RunFacts:
         return {metric.name: metric.value for metric in self.metrics()}
 
     def manifest_bytes(self) -> bytes:
-        """The signed manifest as it is in the folder."""
-        return read_bounded(self.folder / MANIFEST)
+        """The signed manifest as it is in the folder. Raises NotExported where it is another than the verified one."""
+        data = read_bounded(self.folder / MANIFEST)
+        try:
+            payload = read_envelope(data)[1]
+        except EnvelopeError:
+            payload = b""
+        return self._expect(data, MANIFEST, bytes_digest(payload) == self.signed)
 
     def bundles(self) -> bytes | None:
         """Sigstore's signatures on it, if any."""
@@ -223,6 +228,11 @@ class RunFacts:
             names = ", ".join(file.path for file in self.models)
             raise NotExported(f"{self.title}: {len(self.models)} models", f"choose one with --model PATH: {names}")
         return self.models[0]
+
+    def _expect(self, data: bytes, path: str, unchanged: bool) -> bytes:
+        if not unchanged:
+            raise NotExported(f"{self.folder / path}: changed while it was exported", "export it again")
+        return data
 
     @property
     def _is_program(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.image_reference import ENGINES, FILE_ENGINES, recorded_in
+from ndrepro.protocol.image_reference import ENGINES, FILE_ENGINES, own_digests, recorded_in
 from provenance.errors import CanonicalError
 from provenance.formats.atomic_io import json_bytes as json_bytes
 from provenance.formats.atomic_io import write_json as write_json
@@ -79,8 +79,8 @@ class Container:
 
     @property
     def digests(self) -> frozenset[str]:
-        """Every digest that names this very image."""
-        return frozenset(filter(None, (self.digest, self.identifier)))
+        """Every digest that names this very image; of a file its own alone (``own_digests``)."""
+        return frozenset(own_digests(self.engine, self.identifier, self.digest))
 
 
 def _experiment(field: Field) -> Experiment:

@@ -137,6 +137,11 @@ def read_scalars(path: str | os.PathLike[str], *, tolerate_torn: bool = False) -
         data = read_bounded(path, LOG_BYTES)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
+    return parse_scalars(path, data, tolerate_torn=tolerate_torn)
+
+
+def parse_scalars(path: Path, data: bytes, *, tolerate_torn: bool = False) -> Rows:
+    """Every row of a log that was read; ``path`` is for messages. Otherwise as ``read_scalars``."""
     *lines, rest = data.split(b"\n")
     if rest and not tolerate_torn:
         raise StorageError(

@@ -44,13 +44,14 @@ from ndrepro.protocol.signing_policy import SigningPolicy
 from ndrepro.protocol.training_record import TrainingRecord
 from ndrepro.protocol.training_state import Place, StateDigest
 from ndrepro.report.page.run_page import write_run_page
-from provenance.attestation.dsse import PAYLOAD_TYPE, pae, read_envelope, write_envelope
+from provenance.attestation.dsse import PAYLOAD_TYPE, pae, read_envelope, sign_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import ProvenanceError
 from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.digest import bytes_digest
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.trail import TensorName, Trail, TrailWriter, compare, float_bits
 
@@ -303,7 +304,8 @@ def test_every_fact_of_a_training_record_is_read_or_refused(statement: Any) -> N
 
 
 def test_every_export_of_a_signed_manifest_is_written_or_refused(statement: Any, tmp_path: Path) -> None:
-    (tmp_path / "manifest.dsse.json").write_bytes(b"{}")
+    signed = sign_envelope(b"{}", KeyRing(tmp_path / "home").signer())
+    (tmp_path / "manifest.dsse.json").write_bytes(write_envelope(*read_envelope(signed)))
     written = 0
 
     @fuzzing(60)
@@ -314,7 +316,7 @@ def test_every_export_of_a_signed_manifest_is_written_or_refused(statement: Any,
             manifest = Statement.from_bytes(canonical_bytes(document)).manifest
         except ProvenanceError:
             return
-        facts = RunFacts(tmp_path, manifest, "0" * 64, ("1" * 64,))
+        facts = RunFacts(tmp_path, manifest, "0" * 64, bytes_digest(b"{}"), ("1" * 64,))
         text = CrateText("title", "description")
         for name in DOCUMENTS:
             written += not refused(lambda name=name: DOCUMENTS[name](facts, ExportOptions()))

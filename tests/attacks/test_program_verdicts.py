@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import py_compile
+import re
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 from strange_programs import CONFINED, Stranger, manifest_of, statuses
 
 from ndrepro.analysis.results.program_verdict import _trails
-from ndrepro.protocol.errors import TrainingFailed
+from ndrepro.protocol.errors import SandboxError, TrainingFailed
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.manifest import DISTRIBUTION
 from provenance.formats.canonical_json import canonical_bytes
@@ -137,10 +138,12 @@ def test_data_of_which_a_folder_above_is_exchanged_before_the_start_are_not_read
         (tmp_path / "other").rename(tmp_path / "shared")
         thread.start()
 
-    found = author.reproduce(run, data=data, on_plan=exchange)
-    ended.set()
-    thread.join()
-    assert found.verdict == "undecided"
+    try:
+        with pytest.raises(SandboxError, match=f"^{re.escape(str(data))}.*: not what was compared with the record"):
+            author.reproduce(run, data=data, on_plan=exchange)
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_a_program_that_ran_python_without_saying_so_has_no_known_environment(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from ndrepro.cli.commands import export as export_command
 from ndrepro.exports.archive import crate_members
 from ndrepro.exports.formats import DOCUMENTS, FORMATS, ExportOptions, export_run
 from ndrepro.exports.mlflow_run import mlflow_name
-from ndrepro.exports.run_facts import NotExported
+from ndrepro.exports.run_facts import NotExported, RunFacts
 from ndrepro.protocol.errors import MissingExtra, UsageError
+from provenance.attestation.countersignature import countersign
+from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Artifact, Resource
 from provenance.errors import KeyFileError
 from provenance.formats.digest import bytes_digest
@@ -78,7 +80,7 @@ def test_a_run_that_does_not_verify_is_not_exported(script: Any, tmp_path: Path)
         copy.facts()
 
 
-@pytest.mark.parametrize("changed", ["artifacts/model.safetensors", "metrics.jsonl"])
+@pytest.mark.parametrize("changed", ["artifacts/model.safetensors", "metrics.jsonl", "manifest.dsse.json"])
 def test_a_file_that_changes_after_verification_is_in_no_export(script: Any, tmp_path: Path, changed: str) -> None:
     copy = replace(script, root=tmp_path, run=tmp_path / "runs" / "fit" / "one")
     shutil.copytree(script.root, tmp_path, dirs_exist_ok=True)
@@ -91,6 +93,33 @@ def test_a_file_that_changes_after_verification_is_in_no_export(script: Any, tmp
     if changed == "metrics.jsonl":
         with pytest.raises(NotExported, match="changed while it was exported"):
             DOCUMENTS["cyclonedx"](facts, ExportOptions())
+
+
+def test_what_is_parsed_is_what_was_hashed(script: Any, tmp_path: Path) -> None:
+    """The log is exchanged as soon as it was read."""
+    shutil.copytree(script.root, tmp_path, dirs_exist_ok=True)
+    verified = replace(script, root=tmp_path, run=tmp_path / "runs" / "fit" / "one").facts()
+
+    class Exchanged(RunFacts):
+        def read(self, file: Artifact) -> bytes:
+            data = super().read(file)
+            (self.folder / file.path).write_text('{"loss": 0.0}\n')
+            return data
+
+    facts = Exchanged(verified.folder, verified.manifest, verified.digest, verified.signed, verified.keyids)
+    assert facts.metrics() == script.facts().metrics()
+
+
+def test_a_crate_has_the_digest_of_the_manifest_as_it_is_there(script: Any, tmp_path: Path) -> None:
+    """Of a run that a reviewer countersigned; before, it was that of the manifest with one signature."""
+    shutil.copytree(script.root, tmp_path, dirs_exist_ok=True)
+    copy = replace(script, root=tmp_path, run=tmp_path / "runs" / "fit" / "one")
+    manifest = copy.run / "manifest.dsse.json"
+    countersign(manifest, copy.facts().signed, KeyRing(tmp_path / "reviewer"))
+    export_run(copy.facts(), "ro-crate", str(tmp_path / "crate"), ExportOptions())
+    crate = json.loads((tmp_path / "crate" / "ro-crate-metadata.json").read_bytes())
+    (described,) = (each for each in crate["@graph"] if each.get("name", "").endswith("manifest.dsse.json"))
+    assert described["sha256"] == bytes_digest(manifest.read_bytes())
 
 
 def test_which_model_is_meant_is_asked_where_there_are_none_or_two(script: Any) -> None:

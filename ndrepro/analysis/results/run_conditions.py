@@ -17,7 +17,7 @@ from provenance.capture.unavailable import at, text
 
 # variables that choose kernels, threads or devices, wherever a run is
 _MOVES_NUMBERS = re.compile(
-    "(?:ATEN|BLIS|CUBLAS|CUBLASLT|CUDA|CUDNN|DNNL|GOMP|GOTO|KMP|MKL|NPY|NUMEXPR|OMP|ONEDNN|OPENBLAS|PYTORCH|TBB|VECLIB)_.*"
+    "(?:ATEN|BLIS|CUBLAS|CUBLASLT|CUDA|CUDNN|DNNL|GOMP|GOTO|KMP|MKL|NCCL|NPY|NUMEXPR|OMP|ONEDNN|OPENBLAS|PYTORCH|TBB|VECLIB)_.*"
     f"|NVIDIA_TF32_OVERRIDE|LD_PRELOAD|PYTHONHASHSEED|{'|'.join(BEHAVIOUR_OF_PYTHON)}"
 )
 CONDITIONS, ASSERTED = "conditions", "machine, times, energy and log"
@@ -40,6 +40,8 @@ _COMPUTING = frozenset(
     ]
 )
 _COMPUTING_PREFIXES = ("nvidia-", "cuda-", "pytorch-triton")
+# which adds up what several GPUs computed
+_NCCL = "nvidia-nccl-"
 
 
 def promises_bits(manifest: Manifest) -> bool:
@@ -117,8 +119,8 @@ def asserted_claim() -> ClaimCheck:
 
 def _differences(then: Manifest, again: Manifest) -> Iterator[str]:
     facts = _facts(then), _facts(again)
-    for name, before in facts[0].items():
-        after = facts[1][name]
+    for name in facts[0] | facts[1]:
+        before, after = (found.get(name) for found in facts)
         if before != after:
             yield f"{name}: {before or 'not recorded'} then, {after or 'not recorded'} now"
     variables = [{name: v for name, v in m.variables.items() if _MOVES_NUMBERS.fullmatch(name)} for m in (then, again)]
@@ -129,13 +131,16 @@ def _differences(then: Manifest, again: Manifest) -> Iterator[str]:
 
 
 def _facts(manifest: Manifest) -> dict[str, str]:
-    """Device, GPUs, processor, threads and torch, as words; "" for what was not recorded."""
+    """Device, GPUs, processor, torch, and NCCL where processes exchanged sums by it, as words; "" for none recorded."""
     record = TrainingRecord.of(manifest)
     devices = at(manifest.machine, "gpus", "devices")
     gpus = [str(at(each, "name")) for each in devices] if isinstance(devices, list) else []
+    together = at(manifest.internal_parameters, "processes", "backend") == "nccl"
+    nccl = [f"{name} {each.version}" for name, each in record.distributions.items() if name.startswith(_NCCL)]
     return {
         "device": record.device,
         "GPUs": ", ".join(gpus),
         "processor": text(at(manifest.machine, "machine", "cpu", "model_name")) or "",
         "torch": text(record.libraries.get("torch")) or "",
+        **({"NCCL": ", ".join(sorted(nccl)) or "torch's own"} if together else {}),
     }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -42,27 +43,34 @@ def find(engine: str, image: str) -> Image:
     """The command's version, and the file's digest."""
     if not Path(image).is_file():
         raise ImageError(f"{image}: no such image file", "`make sif` writes one; or name another with --image")
-    said = subprocess.run([_program(), "--version"], env=_variables({}), capture_output=True, text=True)
-    if said.returncode:
-        raise EngineError(f"apptainer --version: {said.stderr.strip()}", "see whether apptainer runs at all")
+    status, said = _own_answer("--version")
+    if status or not said.split():
+        raise EngineError(f"apptainer --version: exit code {status}", "see whether apptainer runs at all")
     digest = f"sha256:{file_digest(Path(image)).sha256}"
     # of variables for the inside the names alone: their values may be secrets
     passed = ", ".join(name if "ENV_" in name else f"{name}={os.environ[name]}" for name in _passed())
-    return Image(said.stdout.split()[-1], digest, identifier(image) or digest, passed)
+    return Image(said.split()[-1], digest, identifier(image) or digest, passed)
 
 
 def identifier(image: str) -> str:
     """The digest of the configuration of the OCI image that the file was made from, as `make sif` labels it; or "".
 
-    Raises EngineError where Apptainer is not installed.
+    Raises EngineError where Apptainer is not installed, or answers without end.
     """
-    words = [_program(), "inspect", "--json", "--labels", image]
-    done = subprocess.run(words, env=_variables({}), capture_output=True, text=True)
+    said = _own_answer("inspect", "--json", "--labels", image)[1]
     try:
-        labels = json.loads(done.stdout)["data"]["attributes"]["labels"]
-        return str(labels.get(LABEL, ""))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        label = str(json.loads(said)["data"]["attributes"]["labels"].get(LABEL, ""))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
+    return label if re.fullmatch("(sha256:)?[0-9a-f]{64}", label) else ""
+
+
+def _own_answer(*words: str) -> tuple[int, str]:
+    """Exit code and output of Apptainer's own, without what it warns of. Raises EngineError for one without end."""
+    try:
+        return answer([_program(), *words], _variables({}), errors=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"apptainer {words[0]}: no answer within {error.timeout:.0f} s") from None
 
 
 def start(engine: str, image: str, enclosure: Enclosure) -> subprocess.Popen[bytes]:

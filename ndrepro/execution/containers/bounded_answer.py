@@ -14,8 +14,8 @@ from ndrepro.execution.containers.container_spec import ANSWER_BYTES, ANSWER_SEC
 from ndrepro.protocol.errors import EngineError
 
 
-def answer(words: Sequence[str], variables: Mapping[str, str]) -> tuple[int, str]:
-    """The exit code and what was printed, errors among it.
+def answer(words: Sequence[str], variables: Mapping[str, str], *, errors: int = subprocess.STDOUT) -> tuple[int, str]:
+    """The exit code and what was printed, errors among it unless they go to ``errors``, as subprocess takes it.
 
     Raises EngineError for more than ANSWER_BYTES, subprocess.TimeoutExpired after ANSWER_SECONDS; the command and all
     of its session's first group are killed then.
@@ -26,7 +26,7 @@ def answer(words: Sequence[str], variables: Mapping[str, str]) -> tuple[int, str
         env=variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=errors,
         start_new_session=True,
     ) as process:
         try:

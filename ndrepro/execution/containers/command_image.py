@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ndrepro.execution.containers import apptainer
 from ndrepro.execution.containers.image_attestation import attestation_of
 from ndrepro.protocol.errors import EngineError
 from ndrepro.protocol.image_reference import FILE_ENGINES
@@ -80,13 +78,9 @@ def command_image(executable: Path, words: Sequence[str], folder: Path, home: Pa
 
 
 def _with_attestation(image: CommandImage, folder: Path, home: Path) -> CommandImage:
-    file, digests = str(folder / image.image), {f"sha256:{image.sha256}"}
-    is_file = image.engine in _FILE_ENGINES
-    with suppress(EngineError, OSError):
-        # of a file that was made of an image, the statements are on that
-        digests |= {apptainer.identifier(file)} - {""} if is_file else set()
+    engine = FILE_ENGINES[0] if image.engine in _FILE_ENGINES else image.engine
     try:
-        attestation = attestation_of(FILE_ENGINES[0] if is_file else image.engine, file, digests, home)
+        attestation = attestation_of(engine, str(folder / image.image), {f"sha256:{image.sha256}"}, home)
     except EngineError as error:
         return replace(image, attestation_problem=error.message)
     return replace(image, attestation=attestation)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -113,10 +114,13 @@ def _variables() -> dict[str, str]:
 
 
 def _answer(*command: str) -> str:
-    done = subprocess.run([_program(), *command], env=_variables(), capture_output=True, text=True)
-    if done.returncode:
-        raise EngineError(f"enroot {command[0]}: {done.stderr.strip()}", "see whether enroot runs at all")
-    return done.stdout.strip()
+    try:
+        status, said = answer([_program(), *command], _variables(), errors=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        status, said = -signal.SIGKILL, ""
+    if status:
+        raise EngineError(f"enroot {command[0]}: exit code {status}", "see whether enroot runs at all")
+    return said.strip()
 
 
 def _program() -> str:

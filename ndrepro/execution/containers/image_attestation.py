@@ -30,7 +30,7 @@ from provenance.errors import CanonicalError, ManifestError, ProvenanceError
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.canonical_json import canonical_bytes, parse
-from provenance.formats.digest import bytes_digest
+from provenance.formats.digest import bytes_digest, file_digest
 from provenance.formats.strict_json import Field
 
 SUFFIX = ".intoto.jsonl"
@@ -78,6 +78,17 @@ def attestation_of(engine: str, image: str, digests: Iterable[str], home: Path) 
         cure = error.cure or "attest the image anew: make image ARGS=--attest"
         raise EngineError(f"{path}: {error.message}", f"{cure}; or move the file away") from None
     return f"sha256:{bytes_digest(data)}"
+
+
+def write_for_file(data: bytes, digests: Iterable[str], file: Path, home: Path) -> None:
+    """Sign the statements on an image anew, beside a file that was made of it, which becomes a subject of theirs.
+
+    Raises as ``check`` does for what are no statements on an image with one of ``digests``.
+    """
+    check(data, digests, TrustPolicy.load(home).keys())
+    subject = {"name": file.name, "digest": {"sha256": file_digest(file).sha256}}
+    statements = [parse(read_envelope(line)[1]) for line in data.splitlines()]
+    write(beside(file), [{**each, "subject": [*each["subject"], subject]} for each in statements], home)
 
 
 def find_statements(engine: str, image: str, digests: Iterable[str], home: Path) -> Path | None:

@@ -3,7 +3,7 @@
 The recorder starts this instead of the program, with this machine's own variables and those of the start-up hook;
 their folders are in the new run's folder, which is known only then. FILE has the JSON of ``ConfinedCommand``: a word of
 a command line has at most 128 KiB. This process becomes the sandbox (exec(2)), so its exit code is the program's,
-128 + n for signal n. Where there can be no sandbox it says so in a file beside FILE: its exit code is then of none.
+128 + n for signal n. Where nothing is started the reason is in a file beside FILE: its exit code is then of none.
 """
 
 from __future__ import annotations
@@ -54,26 +54,28 @@ class ConfinedCommand:
 
 
 def expect_started(file: Path) -> None:
-    """Raise SandboxError where the command in ``file`` never started, for want of a sandbox."""
+    """Raise SandboxError where the command in ``file`` never started: no sandbox, or what it is shown was exchanged."""
     refusal = file.with_suffix(_REFUSED)
-    if refusal.exists():
-        raise SandboxError(refusal.read_text(encoding="utf-8"), "nothing was executed, and nothing judged")
+    if refusal.exists() and (reason := refusal.read_text(encoding="utf-8")):
+        raise SandboxError(reason, "nothing was executed, and nothing judged")
 
 
 def main(file: str) -> None:
     """Become the sandbox with the command in it."""
+    refusal = os.open(Path(file).with_suffix(_REFUSED), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         asked = ConfinedCommand(**json.loads(Path(file).read_text(encoding="utf-8")))
         expected = Path(file).with_name("expected.json")
         expected.write_text(json.dumps(asked.expected), encoding="utf-8")
-        words, variables = _in_sandbox(asked, expected)
+        words, variables = _in_sandbox(asked, expected, refusal)
     except NdreproError as error:
-        Path(file).with_suffix(_REFUSED).write_text(error.message, encoding="utf-8")
+        os.write(refusal, error.message.encode("utf-8", "backslashreplace"))
         sys.exit(error.message)
+    os.set_inheritable(refusal, True)
     os.execve(words[0], words, variables)
 
 
-def _in_sandbox(asked: ConfinedCommand, expected: Path) -> tuple[list[str], Mapping[str, str]]:
+def _in_sandbox(asked: ConfinedCommand, expected: Path, refusal: int) -> tuple[list[str], Mapping[str, str]]:
     """The sandbox's command line, and its own variables. Raises SandboxError."""
     hook = os.environ.get(_HOOK_OUTPUT)
     written = [] if hook is None else [hook]
@@ -92,7 +94,7 @@ def _in_sandbox(asked: ConfinedCommand, expected: Path) -> tuple[list[str], Mapp
     )
     sandbox = Sandbox(asked.kind, runs=(Path(asked.runs),), secret=(Path(asked.secret),))
     handed_in = sandbox.handed_in(variables, confinement.home)
-    return sandbox.command_line(asked.command, variables, confinement), handed_in
+    return sandbox.command_line(asked.command, variables, confinement, refusal), handed_in
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,7 @@ from ndrepro.protocol.experiment.own import OWN_DATASET, SAVED_DATASET, OwnImage
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import read_json, write_json
 from ndrepro.protocol.project_folders import CODE, packages_of
+from ndrepro.text.signal_names import signal_name
 from provenance.capture.unavailable import printable
 from provenance.errors import DigestError, StorageError
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -43,6 +45,8 @@ from provenance.formats.digest import bytes_digest, file_digest
 from provenance.formats.folder_tree import files_below, temporary_folder
 
 _LINE_BYTES = 1 << 20
+# of machine code that reads what it was not made for
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,9 @@ def _read_once(dataset: str, data: Path, observer: DataObserver, sandbox: Sandbo
             process.kill()
             process.wait()
             raise
+    if -code in _CRASHES:
+        message = f"{data}: damaged: they crash the process that reads them ({signal_name(-code)})"
+        raise DataError(message, "get the original data again")
     if code not in (0, 1) or not answer or "read" in answer:
         return None
     try:

@@ -4,9 +4,10 @@
 
 COMMAND are the words of what is started. DOCUMENT is JSON: ``processes``, for each process the variables that it gets
 beside the inherited ones; ``unix_sockets``, whether they may make Unix sockets; and, if there is one, ``expected``, a
-JSON file with inodes and times of change of what must be at some paths, else nothing is started (exit code 125). All
-are over when one failed or was killed, and a process that is still there ten minutes after the first ended is killed.
-The exit code is theirs where they agree, else 128 + n for signal n that ended one, else 1.
+JSON file with inodes and times of change of what must be at some paths, else nothing is started (exit code 125) and
+the reason is written to the descriptor ``refusal``. All are over when one failed or was killed, and a process that is
+still there ten minutes after the first ended is killed. The exit code is theirs where they agree, else 128 + n for
+signal n that ended one, else 1.
 
 A read-only mount keeps nobody from connecting to a Unix socket below it, nor does a network namespace where the socket
 has a path. A filter of system calls (seccomp(2)) leaves only the internet's families, which reach the loopback
@@ -70,10 +71,12 @@ def _other(document: str) -> str:
 def main(document: str, command: list[str]) -> int:
     """Start the processes, wait for them; returns the exit code."""
     asked: dict[str, Any] = json.loads(document)
-    os.closerange(3, 1 << 16)
     if "expected" in asked and (other := _other(asked["expected"])):
-        sys.stderr.write(f"sandbox: {other}: not what was compared with the record: nothing is started\n")
+        reason = f"{other}: not what was compared with the record: nothing is started"
+        sys.stderr.write(f"sandbox: {reason}\n")
+        os.write(asked["refusal"], reason.encode("utf-8", "backslashreplace"))
         return _NOT_EXPECTED
+    os.closerange(3, 1 << 16)
     _limit()
     _filter_calls(unix_sockets=asked["unix_sockets"])
     running: dict[int, int | None] = {}

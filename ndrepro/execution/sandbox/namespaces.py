@@ -5,6 +5,7 @@
 It takes the options of bwrap(1) that ``ndrepro.execution.sandbox.confinement`` writes, with the same meaning. Always
 in force, and accepted as options for that reason: new user, mount, process, network, IPC and host name namespaces; the
 command is their first process and that of a session, has no capability and can gain none, and dies with this process.
+Descriptors that this process inherited stay open for the command, as bwrap has it: ``inside`` closes them.
 
     this process ── unshare, fork ──> first process of the namespaces: mounts, drops its rights, exec COMMAND
           waits, and ends with the command's exit code, or with 128 + n for signal n
@@ -106,7 +107,6 @@ def _inside(operations: list[list[str]], settings: dict[str, str], command: list
         _do("dying with the parent", _libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0))
         if select.select([alive], [], [], 0)[0]:  # its end is closed: the parent has gone already
             os._exit(128 + signal.SIGKILL)
-        os.closerange(3, 1 << 16)
         os.execv(command[0], command)
     except (Refusal, OSError) as error:
         os.write(2, f"sandbox: {error}\n".encode(errors="surrogateescape"))

@@ -91,13 +91,17 @@ class Sandbox:
         with os.fdopen(reading, "rb") as told:
             return ConfinedProcess(process, told.read())
 
-    def command_line(self, command: Sequence[str], variables: Mapping[str, str], confinement: Confinement) -> list[str]:
+    def command_line(
+        self, command: Sequence[str], variables: Mapping[str, str], confinement: Confinement, refusal: int | None = None
+    ) -> list[str]:
         """The command line of a sandbox with any program in it, for whoever starts it: its exit code is the program's.
 
         The program's processes may make Unix sockets, by which multiprocessing passes tensors: they reach those that
-        the sandbox shows, and so none of this machine's services. Raises SandboxError where a path cannot be shown.
+        the sandbox shows, and so none of this machine's services. Where something else is at a path than the
+        confinement expects, the reason is written to the descriptor ``refusal``, which no program gets. Raises
+        SandboxError where a path cannot be shown.
         """
-        return self._words(command, variables, confinement, ({},), without_dots(sys.executable), True, None)
+        return self._words(command, variables, confinement, ({},), without_dots(sys.executable), True, refusal=refusal)
 
     @staticmethod
     def variables(inherited: Mapping[str, str]) -> dict[str, str]:
@@ -124,7 +128,8 @@ class Sandbox:
         processes: Sequence[Mapping[str, str]],
         python: str,
         unix_sockets: bool,
-        info: int | None,
+        info: int | None = None,
+        refusal: int | None = None,
     ) -> list[str]:
         seen = replace(
             confinement,
@@ -134,7 +139,7 @@ class Sandbox:
         )
         asked: dict[str, object] = {"processes": [dict(each) for each in processes], "unix_sockets": unix_sockets}
         if confinement.expected is not None:
-            asked["expected"] = str(EXPECTED)
+            asked |= {"expected": str(EXPECTED), "refusal": refusal}
         return [
             *_launcher(self.kind),
             *(f"--unshare-{name}" for name in _SEPARATE),
