@@ -102,10 +102,12 @@ def _options(metric: str, margin: float, better: str | None, reference: list[str
 
 
 def _write(found: Sensitivity, out: Path) -> tuple[Path, ...]:
+    from ndrepro.report.elements import style
     from ndrepro.report.figures.sensitivity_figures import draw
     from ndrepro.report.sections.sensitivity_text import markdown
 
     make_folder(out)
+    style.load()
     figures = draw(found, out)
     page, data = out / "sensitivity.md", out / "sensitivity.json"
     images = [path.name for path in figures if path.suffix == ".svg"]

@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import contextlib
 import html
+import io
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+from provenance.formats.atomic_io import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,6 +92,12 @@ _SETTINGS: dict[str, Any] = {
     "savefig.facecolor": "white",
     "path.simplify": True,
 }
+
+
+def load() -> None:
+    """Import matplotlib, which obeys a ``matplotlibrc`` of the current folder: that may be a stranger's clone."""
+    with contextlib.chdir(Path(__file__).parent):
+        import matplotlib  # noqa: F401
 
 
 @contextlib.contextmanager
@@ -164,29 +173,30 @@ def _columns(labels: Sequence[str]) -> int:
 
 
 def save(figure: Figure, path: Path) -> tuple[Path, Path]:
-    """Write ``path``.png and ``path``.svg (``path`` has no suffix) and return both. Raises OSError."""
+    """Write ``path``.png and ``path``.svg (``path`` has no suffix) and return both. Raises StorageError."""
     svg = save_svg(figure, path)
-    png = path.with_name(path.name + ".png")
+    png, drawn = path.with_name(path.name + ".png"), io.BytesIO()
     with settings():
         figure.set_layout_engine("none")  # where everything is has been found out once
-        figure.savefig(png, dpi=_DOTS_PER_INCH, metadata={"Software": None})
+        figure.savefig(drawn, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    write_atomically(png, drawn.getvalue())
     return png, svg
 
 
 def save_svg(figure: Figure, path: Path, hover: Mapping[str, str] | None = None) -> Path:
-    """Write ``path``.svg alone, at half the cost, with a style for dark pages. Raises OSError.
+    """Write ``path``.svg alone, at half the cost, with a style for dark pages. Raises StorageError.
 
     ``hover`` gives texts by the ``gid`` of an artist: browsers show them under the pointer.
     """
-    svg = path.with_name(path.name + ".svg")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    svg, drawn = path.with_name(path.name + ".svg"), io.BytesIO()
+    make_folder(path.parent)
     with settings():
-        figure.savefig(svg, metadata={"Date": None, "Creator": None})
-    text = svg.read_text(encoding="utf-8")
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    text = drawn.getvalue().decode("utf-8")
     for gid, said in (hover or {}).items():
         text = text.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{html.escape(said)}</title>', 1)
     start = text.index(">", text.index("<svg")) + 1
-    svg.write_text(f"{text[:start]}\n<style>{dark_style('svg')}</style>{text[start:]}", encoding="utf-8")
+    write_atomically(svg, f"{text[:start]}\n<style>{dark_style('svg')}</style>{text[start:]}".encode())
     return svg
 
 

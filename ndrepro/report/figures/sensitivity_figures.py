@@ -31,7 +31,7 @@ _FACES, _RESIDUAL = ("#b9d8ee", "#f6dca4", "#d7e8c8", "#ecc9dd"), "#d9d9d9"
 
 
 def draw(found: Sensitivity, folder: Path) -> tuple[Path, ...]:
-    """Write every figure that there is something for; returns the PNG and SVG files. Raises OSError.
+    """Write every figure that there is something for; returns the PNG and SVG files. Raises StorageError.
 
     Each shows a few subjects; where there are more, further files are numbered.
     """

@@ -39,6 +39,7 @@ def write_run_page(
 
     Raises StorageError.
     """
+    style.load()
     figures = [_drawn(panel, number) for number, panel in enumerate(panels)]
     text = rendered_run(title=title, lead=lead, rows=list(rows), figures=figures, version=version)
     write_atomically(path, text.encode())

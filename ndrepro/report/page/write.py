@@ -15,12 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 from urllib.parse import quote
 
 from ndrepro.analysis.results.results import ResultRow, Results
 from ndrepro.protocol.layout import expect_folder
+from ndrepro.report.elements import style
 from ndrepro.report.elements.text_formats import latex, markdown
 from ndrepro.report.page.contents import About, Links, Report, contents
 from ndrepro.report.page.html import forms_page, page
@@ -30,6 +30,7 @@ from ndrepro.report.sections.run_tables import relative_link
 from ndrepro.text.plain_json import plain
 from provenance.attestation.run_files import MANIFEST
 from provenance.errors import StorageError, UsageError
+from provenance.formats.atomic_io import write_atomically
 
 PAGE, DATA, TEXT, FORMS_TEXT = "index.html", "report.json", "report.md", "forms.md"
 _JSON = b".json"
@@ -44,6 +45,7 @@ def write_report(scores: Results, about: About, folder: Path, *, manifests: bool
     """
     _check(folder)
     links = _copies(scores, about, folder) if manifests else _in_place(folder)
+    style.load()
     report = contents(scores, about, links)
     try:
         for name in ("tables", "figures"):
@@ -71,6 +73,9 @@ def _check(folder: Path) -> None:
     expect_folder(folder, "name another folder with -o DIR")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / DATA).is_file():
         raise UsageError(f"{folder}: not empty, and no report", "name another folder with -o DIR")
+    for place in (folder / name for name in ("tables", "figures", "manifests")):
+        if place.is_symlink():  # of a report that came with somebody's repository, who chose where it leads
+            raise UsageError(f"{place}: a symbolic link, which is not written through", "another -o DIR")
 
 
 def _manifest(run: ResultRow) -> Path:
@@ -91,7 +96,7 @@ def _copies(scores: Results, about: About, folder: Path) -> Links:
     try:
         place.mkdir(parents=True, exist_ok=True)
         for path, name in sources.items():
-            shutil.copyfile(path, place / name)
+            write_atomically(place / name, path.read_bytes())
     except OSError as error:
         raise StorageError(f"{error.filename or place}: cannot be copied ({error.strerror})") from error
 
@@ -114,4 +119,4 @@ def _file_name(name: bytes) -> str:
 
 def _write(path: Path, text: str) -> None:
     # a name of a file need not be UTF-8; what cannot be written is shown as it is escaped
-    path.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+    write_atomically(path, text.encode("utf-8", errors="backslashreplace"))
