@@ -6,13 +6,22 @@ writes the folder ``report`` by default, overwrote what that folder's links lead
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from real_runs import Bench
 from recorded_runs import Answer, process
 
+import ndrepro
+from ndrepro.execution.runs.data_check import check
+from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished
+from ndrepro.protocol.errors import DataError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.layout import RunsFolder
 
 
 def reviewed(bench: Bench, *words: str) -> Answer:
@@ -57,3 +66,23 @@ def test_a_folder_of_a_report_that_is_a_link_is_refused(
     done = reviewed(author, "report", str(author.options.runs.root), "--manifests")
     assert done.code == 2 and f"{name}: a symbolic link" in done.err
     assert not any((clone.parent / "outside").iterdir())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"train_images": 1438, "test_images": 359, "left_out": "nothing\nverdict    identical"},
+        {"train_images": "many", "test_images": None, "left_out": ""},
+    ],
+)
+def test_a_memory_of_data_that_came_with_runs_is_none(clone: Path, answer: dict[str, Any]) -> None:
+    """Of a folder without files it could be made up: before, it stood for a reading, or ended the command."""
+    data, runs = clone / "data", RunsFolder(clone / "runs")
+    data.mkdir()
+    (runs.data_read).mkdir(parents=True)
+    state = hashlib.sha256(f"{data}\n".encode()).hexdigest()
+    memory = {**answer, "folders": [], "state": state, "own": None, "version": ndrepro.__version__}
+    name = hashlib.sha256(f"digits {data}".encode()).hexdigest()[:32]
+    (runs.data_read / f"{name}.json").write_text(json.dumps(memory))
+    with pytest.raises(DataError, match="digits"):
+        check(Experiment.from_name("lenet_nd_1_digits"), data, runs, Observer())

@@ -78,7 +78,7 @@ class LineDisplay:
 
     def left_out(self, dataset: str, summary: str) -> None:
         """Say which files are not trained on."""
-        self.say(f"{dataset}: {summary}")
+        self.say(terminal.single_line(f"{dataset}: {summary}"))
 
     def say(self, line: RenderableType) -> None:
         """Print one line, in one piece."""

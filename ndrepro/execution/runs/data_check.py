@@ -251,7 +251,11 @@ def _found(answer: dict[str, Any], data: Path, sandbox: Sandbox | None) -> _Foun
     places = [data, *(path.resolve() for path in data_paths(data))] if sandbox is not None else [Path("/")]
     listed = [str(folder) for folder in answer["folders"]]
     folders = tuple(each for each in listed if any(Path(each).is_relative_to(place) for place in places))
-    found = _Found(**{**answer, "folders": folders}, state=_state(data, folders))
+    return _checked(_Found(**{**answer, "folders": folders}, state=_state(data, folders)))
+
+
+def _checked(found: _Found) -> _Found:
+    """What a reader said, or a file that may have come with a stranger's runs. Raises TypeError or NdreproError."""
     if not (isinstance(found.train_images, int) and isinstance(found.test_images, int)):
         raise TypeError("no numbers of images")
     if found.own is not None:
@@ -267,7 +271,7 @@ def _remembered(place: Path, data: Path) -> _Found | None:
     """What was found before, if all is as it was."""
     try:
         document = read_json(place)
-        found = _Found(**{**document, "folders": tuple(document["folders"])})
+        found = _checked(_Found(**{**document, "folders": tuple(document["folders"])}))
         same = found.version == ndrepro.__version__ and found.state == _state(data, found.folders)
     except (OSError, NdreproError, ValueError, TypeError, KeyError):
         return None
@@ -288,8 +292,8 @@ def _state(data: Path, folders: Iterable[str]) -> str:
         digest.update(f"{folder}\n".encode(errors="surrogateescape"))
         for line in _entries(folder):
             digest.update(f"{line}\n".encode(errors="surrogateescape"))
-    if data.is_file():
-        digest.update(_line(data.name, data.stat()).encode(errors="surrogateescape"))
+    # with inode and time of change: what is remembered in a stranger's folder of runs is of this machine
+    digest.update(_line(data.name, data.stat()).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
