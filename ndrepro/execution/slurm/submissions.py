@@ -16,6 +16,7 @@ from typing import Any
 
 from ndrepro.execution.slurm.queue import TaskState, cancel_array, element_of, task_states
 from ndrepro.execution.slurm.task_end import TaskEnd, explain, log_tail
+from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import read_json, write_json
 
@@ -63,19 +64,39 @@ class Submission:
 
     @classmethod
     def read(cls, folder: Path) -> Submission:
-        """Read it; the first version had one array, and no identities."""
-        document: dict[str, Any] = read_json(folder / "submission.json")
-        if "arrays" not in document:
-            tasks = tuple(ArrayTask(tuple(labels)) for labels in document["tasks"])
-            return cls(folder, (SubmittedArray(str(document["array"]), tasks),))
-        arrays = [
-            SubmittedArray(
-                str(array["array"]),
-                tuple(ArrayTask(tuple(task["runs"]), tuple(task["identities"])) for task in array["tasks"]),
+        """Read it; the first version had one array, and no identities.
+
+        It may have come with somebody's folder of runs. Raises UsageError for anything else.
+        """
+        file = folder / "submission.json"
+        document: dict[str, Any] = read_json(file)
+        try:
+            if "arrays" in document:
+                arrays = [
+                    (each["array"], [(task["runs"], task["identities"]) for task in each["tasks"]])
+                    for each in document["arrays"]
+                ]
+            else:
+                arrays = [(document["array"], [(labels, ()) for labels in document["tasks"]])]
+            return cls(
+                folder, tuple(SubmittedArray(_number(number), tuple(map(_task, tasks))) for number, tasks in arrays)
             )
-            for array in document["arrays"]
-        ]
-        return cls(folder, tuple(arrays))
+        except (KeyError, TypeError, ValueError) as error:
+            problem = f"{file}: no list of what was submitted ({type(error).__name__}: {error})"
+            raise UsageError(problem, "put the right file back, or remove the folder") from None
+
+
+def _number(value: Any) -> str:
+    """Slurm's number of a job, which becomes a word of its commands. Raises ValueError for anything else."""
+    number = str(value)
+    if not (number.isascii() and number.isdigit()):
+        raise ValueError(f"{number[:40]!r} is no number of a job")
+    return number
+
+
+def _task(recorded: tuple[Any, Any]) -> ArrayTask:
+    labels, identities = (tuple(map(str, each)) for each in recorded)
+    return ArrayTask(labels, identities)
 
 
 @dataclass(frozen=True)
