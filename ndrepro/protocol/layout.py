@@ -158,19 +158,21 @@ class RunsFolder:
     verdicts = FolderPath("verdicts")
     images = FolderPath("images")
     data_read = FolderPath(".data")
+    submissions = FolderPath(".slurm")
 
     def run(self, experiment: str, run_id: str) -> RunFolder:
         """The folder of one run."""
         return RunFolder(self.root / experiment / run_id)
 
-    def expect_no_links(self, experiment: str) -> None:
-        """Raises UsageError where a file or folder that a run of ``experiment`` is written to is a symbolic link.
+    def expect_no_links(self, below: str) -> None:
+        """Raises UsageError where something that is written is a symbolic link, ``below`` (an experiment) among it.
 
         The folder may have come with somebody's repository or archive, who chose where its links lead. What it is
         itself reached by is the choice of whoever names it.
         """
         lock = self.ledger.with_name(f"{self.ledger.name}.lock")
-        for path in (self.ledger, lock, self.verdicts, self.images, self.data_read, self.root / experiment):
+        folders = (self.verdicts, self.images, self.data_read, self.submissions, self.root / below)
+        for path in (self.ledger, lock, *folders):
             if path.is_symlink():
                 raise UsageError(
                     f"{path}: a symbolic link, which is not written through",

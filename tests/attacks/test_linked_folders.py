@@ -16,15 +16,20 @@ from pathlib import Path
 import pytest
 from real_runs import Bench
 
-from ndrepro.execution.runs.run import Finished
+from ndrepro.execution.runs.run import Finished, RunOptions
+from ndrepro.execution.slurm.launcher import SlurmLauncher, Spelled
+from ndrepro.execution.slurm.request import Cluster
+from ndrepro.execution.studies.launchers import Job
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunsFolder
+from ndrepro.protocol.study.study import StudyRun
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import StorageError, UsageError
 from provenance.formats.atomic_io import locked
 
-WRITTEN = ("ledger.jsonl", "ledger.jsonl.lock", "verdicts", ".data", "images", "lenet_nd_1_digits")
+WRITTEN = ("ledger.jsonl", "ledger.jsonl.lock", "verdicts", ".data", "images", ".slurm", "lenet_nd_1_digits")
 
 
 @pytest.fixture
@@ -72,6 +77,20 @@ def test_nor_does_a_run_of_the_readers_own(handed_over: Path, tmp_path: Path) ->
     refused(reviewer(handed_over, "run", "lenet_nd_1_digits"), "ledger.jsonl")
     refused(reviewer(handed_over, "record", "--", "true"), "ledger.jsonl")
     assert profile.read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize("name", [".slurm", ".slurm/smoke"])
+def test_no_task_of_slurm_is_written_where_a_link_leads(tmp_path: Path, name: str) -> None:
+    """Tasks are pickled: whoever may write there could have another one executed."""
+    runs = tmp_path / "runs"
+    (runs / name).parent.mkdir(parents=True)
+    (runs / name).symlink_to(tmp_path / "outside")
+    options = RunOptions(RunsFolder(runs), tmp_path / "keys")
+    launcher = SlurmLauncher(Cluster(), options, Spelled("smoke", "smoke"), {})
+    launcher.start(Job("smoke", StudyRun("main", Experiment.from_name("lenet_bn_1_digits"))))
+    with pytest.raises(UsageError, match=f"{name}: a symbolic link"):
+        list(launcher.events(0))
+    assert not (tmp_path / "outside").exists()
 
 
 def test_a_link_that_is_put_there_later_is_not_followed_either(tmp_path: Path) -> None:

@@ -178,11 +178,14 @@ class SlurmLauncher:
 
     def _submit(self) -> None:
         """Submit all that waits and is not in the queue, as far as the site's limits allow."""
+        runs, submitted = self._options.runs, self.folder.parent
+        # who may write where a link leads could exchange the tasks, which are pickled
+        runs.expect_no_links(f"{runs.submissions.name}/{submitted.name}")
         if find_program("sbatch") is None:
             raise EngineError("sbatch is not there: this is no Slurm cluster's login node", "use --on local")
-        check_locks(self._options.runs.root)
-        make_folder(self.folder.parent)
-        with locked(self.folder.parent / "lock"):
+        check_locks(runs.root)
+        make_folder(submitted)
+        with locked(submitted / "lock"):
             waiting, self._waiting = self._waiting, []
             queued = self.queued()
             waiting = [each for each in waiting if not {each.job.run.identity, each.label} & queued.keys()]

@@ -122,7 +122,7 @@ class QueuedTask:
 
 def study_folder(runs: RunsFolder, study: str) -> Path:
     """Where a study's submissions are."""
-    return runs.root / ".slurm" / study
+    return runs.submissions / study
 
 
 def submissions(runs: RunsFolder, study: str) -> list[Submission]:
