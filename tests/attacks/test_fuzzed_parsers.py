@@ -251,6 +251,7 @@ FUZZED = {
     "formats.canonical_json.parse": "test_hostile_content",
     "formats.listing.parse": "listing",
     "formats.metrics_log.parse_row": "test_hostile_content",
+    "formats.metrics_log.parse_scalars": "test_hostile_content",
     "formats.metrics_log.read_scalars": "test_hostile_content",
     "keyless.identities.load_identities": "identities",
     "observation.process_record.read_processes": "processes",

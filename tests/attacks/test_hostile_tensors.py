@@ -5,20 +5,25 @@ As ``test_hostile_content``; ``make fuzz`` runs both for longer.
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hostile_json import damaged_bytes, fuzzing, mutated
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from ndrepro.analysis.comparison.operation_diff import FirstDifference, read_difference
 from ndrepro.execution.resumption.checkpoint_record import BoundCheckpoint
 from ndrepro.execution.resumption.recorded_states import checkpoint_state
 from ndrepro.protocol.data_record import DataRecord
+from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.training_state import Place, read_tensors
 from provenance.errors import ManifestError, ProvenanceError
 from provenance.formats.strict_json import Field
@@ -97,3 +102,35 @@ def test_what_is_bound_and_a_record_of_data_are_read_or_refused(tmp_path: Path) 
         refused(data, two)
 
     fuzz()
+
+
+def test_the_tensors_that_a_replay_left_are_read_or_refused(tmp_path: Path) -> None:
+    """Recorded code writes them in its sandbox, and ``diff --locate`` reads them outside."""
+    good, bad, found = tmp_path / "good.npz", tmp_path / "bad.npz", FirstDifference("state", name="weight")
+    ones = np.ones(3, dtype=np.float32)
+    np.savez(good, **{"output 0": ones})  # type: ignore[arg-type]
+    assert read_difference(found, (good, good), "float32")[0].differing == 0, "the control"
+    objects = np.array([print, None, 3], dtype=object)
+    for arrays in (
+        {},
+        {"output 0": ones[:2]},
+        {"output 0": ones.astype("f8")},
+        {"output 0": objects},
+        {"output 0": "x"},
+    ):
+        np.savez(bad, **arrays)  # type: ignore[arg-type]
+        with pytest.raises(NdreproError, match=r"bad\.npz"):
+            read_difference(found, (good, bad), "float32")
+        with pytest.raises(NdreproError, match=r"bad\.npz"):
+            read_difference(found, (bad, bad), "float16")
+    one = io.BytesIO()
+    np.save(one, ones)
+    for damage in (lambda: bad.write_bytes(b"PK"), lambda: bad.write_bytes(one.getvalue()), lambda: os.mkfifo(bad)):
+        bad.unlink()
+        damage()
+        with pytest.raises(NdreproError, match=r"bad\.npz"):
+            read_difference(found, (good, bad), "float32")
+    bad.unlink()
+    np.savez_compressed(bad, **{"output 0": np.zeros(1 << 27, dtype=np.float32)})  # type: ignore[arg-type]
+    with pytest.raises(NdreproError, match="expected at most"):
+        read_difference(found, (bad, bad), "float32")

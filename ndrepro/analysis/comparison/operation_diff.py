@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndrepro.analysis.comparison.stored_arrays import stored_arrays
+from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.replay_messages import BATCH, STATE, Operation, StepRecord, TensorBits, Wanted
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     Array = numpy.typing.NDArray[Any]
 
 NOTHING, UNSEEN = "nothing", "unseen"
-# dtypes as numpy spells them that are kept as whole numbers of the same bits
-_AS_BITS = ("bfloat16",)
+# dtypes as numpy spells them that are kept as whole numbers of the same bits, and as which
+_AS_BITS = {"bfloat16": "int16"}
 _Only = tuple[tuple[Operation, ...], tuple[Operation, ...]]
 
 
@@ -140,18 +142,24 @@ def compare_tensors(first: Array, second: Array, dtype: str) -> TensorDifference
 
 
 def read_difference(found: FirstDifference, paths: tuple[Path, Path], dtype: str) -> tuple[TensorDifference, list[str]]:
-    """The difference itself from two files of tensors, and the inputs of the operation that are not equal."""
-    import numpy as np
+    """The difference itself from two files of tensors, and the inputs of the operation that are not equal.
 
-    with np.load(paths[0], allow_pickle=False) as first, np.load(paths[1], allow_pickle=False) as second:
+    Raises NdreproError where the recorded code left no such tensors.
+    """
+    cure = "recorded code left it: read that code"
+    first_in, second_in = (stored_arrays(path, cure) for path in paths)
+    with first_in as first, second_in as second:
         name = f"output {found.output if found.part not in (STATE, BATCH) else 0}"
-        inputs = sorted(key for key in {*first.files, *second.files} if key.startswith("input"))
+        inputs = sorted(key for key in {*first.names, *second.names} if key.startswith("input"))
         unequal = [
             key
             for key in inputs
-            if key not in first.files or key not in second.files or not _same(first[key], second[key])
+            if key not in first.names or key not in second.names or not _same(first.read(key), second.read(key))
         ]
-        return compare_tensors(first[name], second[name], dtype), unequal
+        one, other = first.read(name), second.read(name)
+        if one.shape != other.shape or {str(one.dtype), str(other.dtype)} != {_AS_BITS.get(dtype, dtype)}:
+            raise NdreproError(f"{paths[0]}, {paths[1]}: {name}: no two tensors of one shape and of {dtype}", cure)
+        return compare_tensors(one, other, dtype), unequal
 
 
 def unfaithful(record: StepRecord, recorded: tuple[str, ...], loss_bits: str, names: tuple[str, ...]) -> list[str]:

@@ -13,12 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.analysis.comparison.operation_diff import TensorDifference, as_floats, compare_tensors
-from ndrepro.analysis.comparison.operator_arrays import operator_arrays
-from ndrepro.protocol.operators.outputs import OperatorOutput, OperatorOutputs
+from ndrepro.analysis.comparison.stored_arrays import StoredArrays, stored_arrays
+from ndrepro.protocol.errors import NdreproError
+from ndrepro.protocol.operators.outputs import ARRAYS, OperatorOutput, OperatorOutputs
 
 if TYPE_CHECKING:
     import numpy
     import numpy.typing
+
+
+# how ``ndrepro.training.operators`` stores an output of each dtype
+_STORED = {"float32": "float32", "float64": "float64", "bfloat16": "int16"}
+_AGAIN = "measure again: ndrepro operators measure ENV -o FOLDER"
 
 
 @dataclass(frozen=True)
@@ -71,14 +77,15 @@ def compare_outputs(
     Raises NdreproError with file and array for arrays that are not those of the outputs.
     """
     others = {output.key: output for output in second.outputs}
-    with operator_arrays(folders[0]) as ours, operator_arrays(folders[1]) as theirs:
+    ours_in, theirs_in = (stored_arrays(folder / ARRAYS, _AGAIN) for folder in folders)
+    with ours_in as ours, theirs_in as theirs:
         for output in first.outputs:
             other = others.get(output.key)
             if output.array is None or other is None or other.array is None:
                 reason = output.reason or (other.reason if other else "not computed by the second")
                 yield OutputDifference(output, None, reason=reason)
                 continue
-            yield _compared(output, ours.of(output), theirs.of(other))
+            yield _compared(output, _array(ours, output), _array(theirs, other))
     known = {output.key for output in first.outputs}
     for output in second.outputs:
         if output.key not in known and output.array is not None:
@@ -92,6 +99,21 @@ def by_operation(differences: Iterable[OutputDifference]) -> tuple[OperationDiff
         key = (each.output.operation, each.output.direction, each.output.dtype)
         groups.setdefault(key, []).append(each)
     return tuple(_summary(*key, members) for key, members in groups.items())
+
+
+def _array(stored: StoredArrays, output: OperatorOutput) -> numpy.typing.NDArray[Any]:
+    """The array of an output. Raises NdreproError where it is not there, cannot be read, or has another dtype."""
+    import numpy as np
+
+    about = f" ({output.operation}, {output.output})"
+    where = f"{stored.path}: array '{output.array}'{about}"
+    if output.dtype not in _STORED:
+        raise NdreproError(f"{where}: dtype '{output.dtype}', expected one of {', '.join(_STORED)}", _AGAIN)
+    array = stored.read(str(output.array), about)
+    if array.dtype != np.dtype(_STORED[output.dtype]):
+        found, expected = str(array.dtype)[:80], _STORED[output.dtype]
+        raise NdreproError(f"{where}: {found}, expected {expected} for {output.dtype}", _AGAIN)
+    return array
 
 
 def _summary(operation: str, direction: str, dtype: str, members: list[OutputDifference]) -> OperationDifference:

@@ -123,7 +123,7 @@ def test_what_is_wrong_in_both_folders_is_no_equal_output(
 def test_an_array_that_unpacks_to_far_more_than_any_is_not_unpacked(
     ndrepro: Command, folder: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ndrepro.analysis.comparison.operator_arrays._MOST_BYTES", 1 << 16)
+    monkeypatch.setattr("ndrepro.analysis.comparison.stored_arrays._MOST_BYTES", 1 << 16)
     bomb = folder("bomb", listed(), arrays=zipped({"a.npy": npy(HEADER % f"({1 << 20},)", bytes(1 << 22))}))
     answer = ndrepro("operators", "compare", bomb, folder("good", listed()))
     assert answer.code == 3 and "expected at most 65,536" in answer.err and f"{bomb}/{ARRAYS}: array 'a'" in answer.err
