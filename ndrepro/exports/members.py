@@ -29,8 +29,8 @@ from provenance.formats.folder_tree import remove_tree
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 _PIECE = 1 << 20
-# a zip has no earlier time
-_EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
+# a zip has no earlier time, and no later one
+_EPOCH, _LAST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2107, 12, 31, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ def write_archive(members: Iterable[Member], file: Path, top: str, moment: datet
     partial = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with open(partial, "xb") as out:
-            writer(sorted(members, key=lambda member: member.path), out, file.name, top, max(moment, _EPOCH))
+            writer(
+                sorted(members, key=lambda member: member.path), out, file.name, top, min(max(moment, _EPOCH), _LAST)
+            )
             out.flush()
             os.fsync(out.fileno())
         os.replace(partial, file)

@@ -17,8 +17,9 @@ import pytest
 from recorded_runs import process
 
 from ndrepro.cli.app import invoke
+from ndrepro.execution.imports.archive import unpack
 from ndrepro.exports.archive import ArchiveText, archive_members
-from ndrepro.exports.members import SUFFIXES, write_archive
+from ndrepro.exports.members import SUFFIXES, Member, write_archive
 from ndrepro.exports.run_facts import NotExported
 from ndrepro.protocol.errors import UsageError
 from provenance.attestation.trust import TrustPolicy
@@ -174,6 +175,15 @@ def test_what_cannot_be_made_is_said_and_nothing_is_left(
     with pytest.raises(error, match=problem):
         invoke(["archive", str(script.runs), *(word.replace("{copy}", str(copy.runs)) for word in words)])
     assert [path.read_text() for path in work.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max])
+def test_any_time_that_an_author_signs_can_be_archived(tmp_path: Path, suffix: str, moment: datetime) -> None:
+    file = tmp_path / f"runs{suffix}"
+    write_archive([Member("a", b"text")], file, "runs", moment.replace(tzinfo=UTC))
+    unpack(file, tmp_path / "there")
+    assert (tmp_path / "there" / "runs" / "a").read_bytes() == b"text"
 
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
