@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -43,6 +44,7 @@ _STUDY_KEYS = ("title", "settings", "resources", "grids", "search")
 _GRID_KEYS = ("title", "settings", "axes", "exclude", "include")
 _EXAMPLE = "see studies/smoke.toml for how one is written"
 _MOST_EPOCHS = 99_999  # what a name can hold
+_MOST_OF_ANYTHING = 1e9  # of minutes and GiB alike
 _MOST_POINTS = 100_000  # every one is made and checked before any is run: a slip of the pen must not take a day
 _RESOURCE_KEYS = tuple(item.name for item in fields(Resources))
 _KEYS = (*SETTINGS, ENVIRONMENT)
@@ -65,10 +67,15 @@ def from_document(
     if not grids:
         raise root.error("grids: there are none", "add one: [grids.main] with axes = { … }")
     search = _search(root.at("search"), tables["search"]) if "search" in tables else None
+    made = tuple(_grid(grid, root.at("grids").at(grid), table) for grid, table in grids.items())
+    rows = [row for grid in made for row in (grid.axes, *grid.include) if row]
+    points = sum(math.prod(len(values) for values in row.values()) for row in rows)
+    if points > _MOST_POINTS:
+        raise root.error(f"{points:,} points, at most {_MOST_POINTS:,}", "take values out, or make several studies")
     study = Study(
         name=name,
         title=root.at("title").text(tables.get("title")),
-        grids=tuple(_grid(grid, root.at("grids").at(grid), table) for grid, table in grids.items()),
+        grids=made,
         settings=_settings(root.at("settings"), tables.get("settings", {})),
         needs=tuple(_needs(root.at("resources"), tables.get("resources", []))),
         search=search,
@@ -106,9 +113,6 @@ def _grid(name: str, place: DocumentPlace, document: Any) -> Grid:
     for key in axes:
         if key in settings:
             raise place.at("axes").error(f"'{key}' is an axis and one of the grid's settings", "take it out of one")
-    points = sum(math.prod(len(values) for values in row.values()) for row in (axes, *include) if row)
-    if points > _MOST_POINTS:
-        raise place.error(f"{points:,} points, at most {_MOST_POINTS:,}", "take values out, or make several studies")
     return Grid(name, title, settings, axes, exclude, include)
 
 
@@ -125,9 +129,8 @@ def _choice(place: DocumentPlace, document: Any, lists_only: bool = False) -> di
         values = tuple(_typed(place, key, each) for each in (value if isinstance(value, list) else [value]))
         if not values:
             raise place.error(f"{key} is empty, so there is nothing to run", "give it values, or take it out")
-        for each in values:
-            if [repr(other) for other in values].count(repr(each)) > 1:
-                raise place.error(f"{key} has {each!r} twice, so its runs come twice", "give each value once")
+        if twice := [each for each, count in Counter(map(repr, values)).items() if count > 1]:
+            raise place.error(f"{key} has {twice[0]} twice, so its runs come twice", "give each value once")
         chosen[key] = values
     if not chosen and not lists_only:
         raise place.error("an empty row, which describes every run", "name at least one key")
@@ -139,8 +142,8 @@ def _needs(place: DocumentPlace, document: Any) -> Iterator[Need]:
         table = row_place.members(row, ("when", *_RESOURCE_KEYS))
         amounts = {key: table[key] for key in _RESOURCE_KEYS if key in table}
         for key, amount in amounts.items():
-            if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 < amount < float("inf"):
-                raise row_place.error(f"{key}={amount!r}, expected a number above 0")
+            if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 < amount < _MOST_OF_ANYTHING:
+                raise row_place.error(f"{key}={amount!r}, expected a number above 0 and below {_MOST_OF_ANYTHING:g}")
             if key == "nodes" and not isinstance(amount, int):
                 raise row_place.error(f"nodes={amount!r}, expected a whole number")
         if not amounts:
