@@ -17,7 +17,7 @@ import random
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -32,13 +32,15 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import NETWORKS_GROUP, is_source_name
 from ndrepro.training.compute.randomness import stream
 from ndrepro.training.compute.torch_compat import memory_of
-from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
+from ndrepro.training.layers.convert import First
 from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.layers.rewrite import exchange
-from ndrepro.training.models.released import LINEAR_BLOCK
+from ndrepro.training.models import apply_method
+from ndrepro.training.models.released import ReleasedNetwork
 from provenance.formats.digest import file_digest, tree_digest
 
 _ARGUMENTS = ("num_classes", "in_channels", "image_size")
+_RECIPE = ReleasedNetwork(First())
 
 
 def build_own(experiment: Experiment, folder: Path) -> nn.Module:
@@ -55,11 +57,7 @@ def build_own(experiment: Experiment, folder: Path) -> nn.Module:
     _seed(experiment)
     net = _called(experiment, _imported(experiment.arch, folder))
     _replace_dropout(net, experiment)
-    if experiment.method == "none":
-        remove_batch_norm(net)
-    elif experiment.method == "nd":
-        options = experiment.deconv
-        deconvolve(net, **asdict(replace(options, linear_block=options.linear_block or LINEAR_BLOCK)))
+    apply_method(net, experiment.method, _RECIPE, **asdict(experiment.deconv))
     _try(net, experiment)
     return net
 

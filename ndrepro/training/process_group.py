@@ -235,10 +235,10 @@ class Several(Alone):
         _tell_lost(lambda: torch.distributed.broadcast(x, 0, group=self._group(x)))
         return x
 
-    def _together(self, tensors: list[Tensor], exchange: Callable[[Tensor], Tensor]) -> None:
-        """``exchange`` of several tensors in one message, in place."""
+    def _together(self, tensors: list[Tensor], combine: Callable[[Tensor], Tensor]) -> None:
+        """``combine`` of several tensors in one message, in place."""
         with torch.no_grad():
-            flat = exchange(torch.cat([each.reshape(-1) for each in tensors]))
+            flat = combine(torch.cat([each.reshape(-1) for each in tensors]))
             parts = flat.split([each.numel() for each in tensors])
             for tensor, part in zip(tensors, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
@@ -328,9 +328,9 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterable[list[Tensor]]:
         yield bucket
 
 
-def _tell_lost(exchange: Callable[[], Any]) -> None:
-    """``exchange``, whose failure means that another process is gone. Raises PeerLost."""
+def _tell_lost(communicate: Callable[[], Any]) -> None:
+    """``communicate``, whose failure means that another process is gone. Raises PeerLost."""
     try:
-        exchange()
+        communicate()
     except RuntimeError as error:
         raise PeerLost(f"another process of this run cannot be reached ({str(error).splitlines()[0][:200]})") from error

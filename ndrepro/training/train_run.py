@@ -18,7 +18,7 @@ from ndrepro.protocol.training_state import Place
 from ndrepro.training import models, process_group
 from ndrepro.training.bit_flip import nudge
 from ndrepro.training.checkpoint import load_checkpoint, save_weights
-from ndrepro.training.compute import determinism, precision
+from ndrepro.training.compute import determinism
 from ndrepro.training.data.run_data import make_batches, read_and_describe
 from ndrepro.training.deconv_kernels.kernels import use_fast_kernels
 from ndrepro.training.evaluation_run import is_evaluation, load_given_weights, write_evaluation
@@ -39,7 +39,6 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
     determinism.apply(experiment)
     device = process_group.own_device(experiment)
     progress["device"] = str(device)
-    precision.check(experiment, device)
     group = process_group.join(experiment, device)
     writes = group.rank == 0
     sealed = {"start": _seal(folder), **group.places(device)}

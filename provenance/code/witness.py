@@ -69,11 +69,6 @@ class Witness:
         if before == self._packages:  # it imports no more of them
             self._compare()
 
-    @property
-    def looked(self) -> bool:
-        """Whether the files were compared once."""
-        return bool(self._listed)
-
     def end(self) -> dict[str, Any]:
         """Compare once more; ``imported_files`` and ``loaded_code`` as the process itself records them.
 

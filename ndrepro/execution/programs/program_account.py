@@ -45,8 +45,6 @@ from provenance.redaction.redact import redact_text, redact_tree
 if TYPE_CHECKING:
     from ndrepro.execution.programs.interpreters import Interpreters
 
-_IGNORES_HOOK = "-I", "-E", "-S"
-
 
 @dataclass(frozen=True)
 class Repetition:

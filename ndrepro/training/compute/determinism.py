@@ -18,8 +18,7 @@ import torch
 from ndrepro.protocol.errors import DeviceError, NdreproError
 from ndrepro.protocol.experiment.determinism import REQUIRED_FLAGS, variables
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.training.compute import torch_compat
-from ndrepro.training.compute.precision import allows_tf32
+from ndrepro.training.compute import precision, torch_compat
 
 # torch's words when it is set to refuse what it cannot do deterministically, the same since 1.8
 _REFUSED = re.compile(r"(?P<operation>\S+) does not have a deterministic implementation")
@@ -48,8 +47,7 @@ def apply(experiment: Experiment) -> None:
     torch_compat.set_deterministic_algorithms(level in ("deterministic", "canonical"), compiling=experiment.compile)
     torch.backends.cudnn.deterministic = level in ("deterministic", "canonical")
     torch.backends.cudnn.benchmark = level == "free"
-    torch.backends.cuda.matmul.allow_tf32 = allows_tf32(experiment)
-    torch.backends.cudnn.allow_tf32 = allows_tf32(experiment)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision.allows_tf32(experiment)
     if level == "canonical":
         # oneDNN picks kernels by processor and by its own version
         torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
@@ -57,7 +55,8 @@ def apply(experiment: Experiment) -> None:
 
 def choose_device(experiment: Experiment) -> torch.device:
     """The device that an experiment asks for; "auto" is the GPU where there is one, and the CPU under canonical, whose
-    bits are the CPU's. Raises DeviceError for a GPU that is not there, or under canonical.
+    bits are the CPU's. Raises DeviceError for a GPU that is not there, or under canonical, and what ``precision.check``
+    does: what the device cannot compute is refused before the data are read.
     """
     asked, there = experiment.device, torch.cuda.is_available()
     if experiment.determinism == "canonical":
@@ -71,7 +70,9 @@ def choose_device(experiment: Experiment) -> torch.device:
         raise DeviceError(
             "device=cuda: torch sees no GPU here", "use --set device=cpu, or see `ndrepro doctor` for driver and CUDA"
         )
-    return torch.device("cuda" if there and asked != "cpu" else "cpu")
+    device = torch.device("cuda" if there and asked != "cpu" else "cpu")
+    precision.check(experiment, device)
+    return device
 
 
 @contextmanager

@@ -29,9 +29,8 @@ Forward = Callable[[Tensor], Tensor]
 def forward_of(net: nn.Module, experiment: Experiment, device: torch.device) -> Forward:
     """What takes images (N, C, S, S) to scores float32 (N, classes), by the experiment's precision and compiler.
 
-    Without either it is ``net`` itself. Raises DeviceError or NdreproError where it is not available here.
+    Without either it is ``net`` itself. What is not available here was refused with the device (``check``).
     """
-    check(experiment, device)
     compute: Forward = torch.compile(net) if experiment.compile else net
     if experiment.precision != "bf16":
         return compute

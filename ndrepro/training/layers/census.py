@@ -8,15 +8,13 @@ and the random state as they were.
 ``census``            one ``Row`` for every call of a layer, in the order of the calls
 ``summary``           counts over the layers that the network registers, called or not
 ``network_document``  both, and every tensor's shape
-``never_called``      layers with parameters that the batch did not reach
 """
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -32,7 +30,7 @@ class Row:
     """One call of one layer. What a layer does not have is ``None``; ``parameters`` counts numbers.
 
     ``layer`` is the kind in lower case. ``sampling_stride`` is counted in input pixels (the convolution's
-    stride included). Law: ``Row.from_record(row.to_record()) == row``.
+    stride included).
     """
 
     call: int
@@ -51,27 +49,6 @@ class Row:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     parameters: int
-
-    def to_record(self) -> dict[str, str]:
-        """The row as text, as a CSV file has it: shapes as 2x3x32x32, nothing where there is nothing."""
-        record = {key: "" if value is None else str(value) for key, value in asdict(self).items()}
-        for key in ("input_shape", "output_shape"):
-            record[key] = "x".join(str(size) for size in getattr(self, key))
-        return record
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, str]) -> Row:
-        """The row that ``to_record`` wrote."""
-        values: dict[str, Any] = {}
-        for key in (each.name for each in fields(cls)):
-            text = record[key]
-            if key in ("input_shape", "output_shape"):
-                values[key] = tuple(int(size) for size in text.split("x")) if text else ()
-            elif key == "layer" or text in ("same", "valid"):  # padding has words too
-                values[key] = text
-            else:
-                values[key] = ast.literal_eval(text) if text else None
-        return cls(**values)
 
 
 @dataclass(frozen=True)

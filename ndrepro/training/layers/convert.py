@@ -11,8 +11,7 @@ objects, so optimisers and tied weights go on holding them; a new bias starts at
 several places is converted once. No random numbers are consumed.
 
 What cannot be seen from outside is a layer whose weight is read without calling the layer (Swin's ``qkv``):
-it would be listed as replaced, and have no effect. ``census.never_called`` finds such layers; name them in
-``keep``.
+it would be listed as replaced, and have no effect. It is not in ``census``, which lists calls; name it in ``keep``.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from torch import nn
 
 from ndrepro.protocol.errors import UsageError, suggestion
 from ndrepro.protocol.experiment.catalogue import DESIGNS, METHODS
-from ndrepro.training.layers.conversion import Conversion
 from ndrepro.training.layers.convert import deconvolve, remove_batch_norm
 from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.models.densenet import DenseNet
@@ -98,7 +97,7 @@ def build(
     if method not in facts.methods:
         raise UsageError(f"{method} for {name}", f"methods of {name} are {', '.join(facts.methods)}")
     net = network(num_classes, in_channels, image_size)
-    apply_method(net, name, method, design=design, **options)
+    apply_method(net, method, (RELEASED_IMAGENET if design == "imagenet" else RELEASED)[name], **options)
     for layer in net.modules():
         if isinstance(layer, StreamDropout):
             layer.p = (facts.dropout or 0.0) if dropout is None else dropout
@@ -106,25 +105,20 @@ def build(
 
 
 def apply_method(
-    net: nn.Module, name: str, method: str, *, design: str = "small", linear_block: int | None = None, **options: Any
-) -> Conversion:
-    """Give the plain network ``name`` its method, in place; returns how each layer was changed."""
-    recipe: ReleasedNetwork = _known("network", name, RELEASED_IMAGENET if design == "imagenet" else RELEASED)
-    _known("method", method, METHODS)
-    if method == "bn":
-        return Conversion((), (), ())
-    if method == "none":
-        return remove_batch_norm(net)
-    if method == "bn_downsample":
-        return remove_batch_norm(net, keep=("downsample?",))
-    return deconvolve(
-        net,
-        linear_block=recipe.linear_block if linear_block is None else linear_block,
-        first=recipe.first,
-        keep=recipe.keep if method == "nd" else (),
-        overrides=recipe.overrides,
-        **options,
-    )
+    net: nn.Module, method: str, recipe: ReleasedNetwork, *, linear_block: int | None = None, **options: Any
+) -> None:
+    """Give a plain network its method, in place: ``nd`` and ``nd_full`` by its recipe."""
+    if method in ("none", "bn_downsample"):
+        remove_batch_norm(net, keep=("downsample?",) if method == "bn_downsample" else ())
+    elif method != "bn":
+        deconvolve(
+            net,
+            linear_block=recipe.linear_block if linear_block is None else linear_block,
+            first=recipe.first,
+            keep=recipe.keep if method == "nd" else (),
+            overrides=recipe.overrides,
+            **options,
+        )
 
 
 def _known(what: str, name: str, table: Mapping[str, Any]) -> Any:

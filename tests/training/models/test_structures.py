@@ -32,9 +32,16 @@ def built(name: str, num_classes: int) -> tuple[tuple[Row, ...], dict[str, int]]
     return census(net, BATCH), asdict(summary(net))
 
 
+def as_text(row: Row) -> dict[str, str]:
+    """A row as the CSV files have it: shapes as 2x3x32x32, nothing where there is nothing."""
+    record = {key: "" if value is None else str(value) for key, value in asdict(row).items()}
+    shapes = {key: "x".join(map(str, getattr(row, key))) for key in ("input_shape", "output_shape")}
+    return {**record, **shapes}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_layers_and_calls_are_the_released_ones(name: str) -> None:
-    assert [row.to_record() for row in built(name, 10)[0]] == read(name)
+    assert [as_text(row) for row in built(name, 10)[0]] == read(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,11 +62,5 @@ def test_with_100_classes_only_the_classifier_differs(name: str) -> None:
 
 
 def test_control_another_method_or_network_is_seen() -> None:
-    rows = [row.to_record() for row in built("resnet18_nd", 10)[0]]
+    rows = [as_text(row) for row in built("resnet18_nd", 10)[0]]
     assert rows != read("resnet18_bn") and rows != read("resnet18d_nd") and rows != read("preact18_nd")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_rows_survive_being_written(name: str) -> None:
-    for row in built(name, 10)[0]:
-        assert Row.from_record(row.to_record()) == row
