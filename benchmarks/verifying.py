@@ -73,11 +73,10 @@ def _readings(count: int) -> list[Reading]:
 def read(folder: Path, count: int) -> Reading:
     """Read a folder that ``make_folder`` made, in this process."""
     from ndrepro.analysis.results.results import read_results
-    from ndrepro.execution.verification.checks_by_kind import checks_of
     from provenance.attestation.trust import TrustPolicy
 
     policy, start, before = TrustPolicy.load(folder / "keys"), _cpu_seconds(), _peak()
-    scores = read_results(folder / "runs", cache=folder / "keys" / "cache", policy=policy, checks=checks_of)
+    scores = read_results(folder / "runs", cache=folder / "keys" / "cache", policy=policy)
     finite = sum(row.finite for row in scores.rows)
     if not len(scores.rows) == finite == count:
         raise RuntimeError(f"{finite} of {count} verified: {scores.refused[:1]}")

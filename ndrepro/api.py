@@ -126,7 +126,7 @@ def verify(
         manifest = path if alone else RunFolder(path).manifest
         verdict = with_timestamp(verdict, manifest, Path(timestamp), Path(authority), trust)
     if rules is not None:
-        verdict = with_policy(verdict, rules, trust, None if alone else RunFolder(path), checks_of, keyless)
+        verdict = with_policy(verdict, rules, trust, None if alone else RunFolder(path), keyless)
     return verdict
 
 
@@ -146,13 +146,10 @@ def read_runs(folders: AnyPath | Iterable[AnyPath] = "runs", *, keys: Iterable[A
         NotFoundError: a folder or key file does not exist.
     """
     from ndrepro.analysis.results.results import read_results
-    from ndrepro.execution.verification.checks_by_kind import checks_of
     from provenance.attestation.trust import TrustPolicy
 
     given = [folders] if isinstance(folders, str | os.PathLike) else folders
-    return read_results(
-        [Path(folder) for folder in given], checks=checks_of, policy=TrustPolicy.from_files(map(Path, keys))
-    )
+    return read_results([Path(folder) for folder in given], policy=TrustPolicy.from_files(map(Path, keys)))
 
 
 def diff(first: AnyPath, second: AnyPath, *, runs: AnyPath = "runs", keys: Iterable[AnyPath] = ()) -> RunComparison:
@@ -174,7 +171,6 @@ def diff(first: AnyPath, second: AnyPath, *, runs: AnyPath = "runs", keys: Itera
     """
     from ndrepro.analysis.comparison.run_comparison import compare_runs
     from ndrepro.analysis.comparison.side import read_side
-    from ndrepro.execution.verification.checks_by_kind import checks_of
     from ndrepro.protocol.layout import RunFolder
     from provenance.attestation.trust import TrustPolicy
 
@@ -182,7 +178,7 @@ def diff(first: AnyPath, second: AnyPath, *, runs: AnyPath = "runs", keys: Itera
     sides = []
     for run in map(Path, (first, second)):
         manifest = run.is_file() and run.name != RunFolder(run.parent).manifest.name
-        sides.append(read_side(run if manifest else _run_folder(run, runs).root, trust, checks_of))
+        sides.append(read_side(run if manifest else _run_folder(run, runs).root, trust))
     return compare_runs(*sides)
 
 

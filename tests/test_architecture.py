@@ -115,6 +115,8 @@ WALLS: dict[str, Wall] = {
     "ndrepro.analysis": wall(
         "ndrepro.analysis ndrepro.text ndrepro.protocol provenance", "numpy scipy pandas statsmodels threadpoolctl"
     ),
+    # The one place at which runs that are read get the checks of their contents.
+    "ndrepro.analysis.content_checks": wall("ndrepro.execution.verification ndrepro.protocol provenance"),
     # Measures the distance between two networks' weights.
     "ndrepro.analysis.results.reproduction_evidence": wall("ndrepro.analysis ndrepro.protocol provenance", "numpy"),
     "ndrepro.report": wall(

@@ -13,7 +13,6 @@ from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.analysis.statistics.intervals import mean_interval, prediction_interval
 from ndrepro.analysis.statistics.paired import paired_t_test
 from ndrepro.execution.studies.study_file import find_study, load_study
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from provenance.attestation.trust import TrustedKey, TrustPolicy
 from provenance.signatures.public_key import PublicKey
 
@@ -28,7 +27,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         archive.extractall(folder, filter="data")
     key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
     policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
-    return read_results(folder, policy=policy, checks=checks_of)
+    return read_results(folder, policy=policy)
 
 
 def of(results: Results, arch: str, method: str) -> list[ResultRow]:

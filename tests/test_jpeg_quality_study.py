@@ -11,7 +11,6 @@ from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.analysis.statistics.intervals import Interval, mean_interval
 from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.execution.studies.study_file import find_study, load_study
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.trust import TrustedKey, TrustPolicy
 from provenance.signatures.public_key import PublicKey
@@ -31,7 +30,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Results]:
         folder = tmp_path_factory.mktemp(f"quality-{quality}")
         with tarfile.open(KEPT / f"quality-{quality}.tar.xz") as archive:
             archive.extractall(folder, filter="data")
-        found[quality] = read_results(folder, policy=policy, checks=checks_of)
+        found[quality] = read_results(folder, policy=policy)
     return found
 
 

@@ -10,7 +10,6 @@ from run_moves import along, equivalent, leads, line_of, moves, numbers_of, shar
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.report.sections.sensitivity_text import markdown
 from ndrepro.text.markdown import markdown_text
 from provenance.attestation.trust import TrustedKey, TrustPolicy
@@ -27,7 +26,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Sensitivity:
         archive.extractall(folder, filter="data")
     key = PublicKey.from_pem((KEPT / "author.pub").read_bytes())
     policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
-    return sensitivity_of(read_results(folder / "study", policy=policy, checks=checks_of), AnalysisOptions())
+    return sensitivity_of(read_results(folder / "study", policy=policy), AnalysisOptions())
 
 
 def numbers(page: str) -> list[str]:

@@ -29,7 +29,6 @@ import page_tables
 from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.execution.studies.study_file import find_study, load_study
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.trust import TrustedKey, TrustPolicy
@@ -83,7 +82,7 @@ def kept_results(folder: Path) -> Results:
             archive.extractall(folder / name, filter="data")
     trusted = tuple(TrustedKey(key.pem, key.keyid, f"author {name}", "") for name, key in keys.items())
     folders = [folder / name for name in keys]
-    return read_results(folders, policy=TrustPolicy(Path(), None, trusted), checks=checks_of)
+    return read_results(folders, policy=TrustPolicy(Path(), None, trusted))
 
 
 def tables(results: Results) -> str:

@@ -56,13 +56,12 @@ def _judged(
 ) -> tuple[Judgement, ...]:
     from ndrepro.analysis.results.replicates import replicates_of
     from ndrepro.analysis.results.reproduction_verdict import judge
-    from ndrepro.execution.verification.checks_by_kind import checks_of
     from provenance.attestation.trust import TrustPolicy
 
     accuracies: tuple[float, ...] = ()
     if plan.pieces is None:
         trust = TrustPolicy.load(options.home)
-        accuracies = replicates_of(original.manifest, options.runs, trust, checks_of).accuracies
+        accuracies = replicates_of(original.manifest, options.runs, trust).accuracies
     return tuple(judge(original.folder, piece.folder, accuracies) for piece in repeated)
 
 

@@ -10,7 +10,6 @@ from real_runs import Bench
 from ndrepro.analysis.results.examine import Examined
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.run_cost import RunCost, cost_of, total
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.report.sections.own_summary import cost_sentence
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import ENERGY, Attempt, Resource
@@ -31,7 +30,7 @@ def test_a_real_run_has_its_time_and_says_why_it_has_no_energy_or_how_much(bench
     assert said is not None and said.annotations is not None and said.annotations.keys() == {"cpu_packages", "gpus"}
     cost = cost_of(manifest)
     assert cost.cpu_seconds is not None and cost.cpu_seconds > 0 and cost.gpu_seconds == 0
-    results = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home), checks=checks_of)
+    results = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home))
     assert results.rows[0].cost == cost and results.cost().runs == 1
     assert results.account()["cost"]["wall_hours"] == pytest.approx(cost.wall_seconds / 3600)
     examined = Examined(finished.manifest, results.rows[0], None)

@@ -12,7 +12,6 @@ from compared_runs import account, parted, put, records, sign_pair_member
 from ndrepro.analysis.results.replicates import replicates_of
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.cli import main
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.statement import Statement
@@ -36,7 +35,7 @@ class Author:
         return sign_pair_member(self.root, run, found, table, home=self.home)
 
     def read(self) -> Results:
-        return read_results(self.root / "runs", policy=TrustPolicy.load(self.home), checks=checks_of)
+        return read_results(self.root / "runs", policy=TrustPolicy.load(self.home))
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ def test_copies_are_no_replicates_by_which_a_result_is_judged(author: Author) ->
     original = author.sign("a", 0)
     author.sign("b", 1, seed="1", accuracy=0.9), author.sign("copy", 1, seed="2", accuracy=0.9)
     manifest = Statement.from_bytes(read_envelope(original.manifest.read_bytes())[1]).manifest
-    found = replicates_of(manifest, RunsFolder(author.root / "runs"), TrustPolicy.load(author.home), checks_of)
+    found = replicates_of(manifest, RunsFolder(author.root / "runs"), TrustPolicy.load(author.home))
     assert (found.accuracies, found.refused) == ((0.9,), 1)
 
 

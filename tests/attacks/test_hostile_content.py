@@ -32,7 +32,6 @@ from ndrepro.cli import app as command_line
 from ndrepro.cli.display import terminal
 from ndrepro.execution.runs.run_lookup import summaries
 from ndrepro.execution.studies.study_file import load_study
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.exports.formats import DOCUMENTS, ExportOptions
 from ndrepro.exports.ro_crate import CrateRun, CrateText, crate_metadata
 from ndrepro.exports.run_facts import RunFacts
@@ -279,7 +278,7 @@ def test_results_of_hostile_manifests_are_named_and_hide_no_others(statement: An
             (run / "manifest.dsse.json").write_bytes(signed(home, document))
         except ProvenanceError:
             return
-        found = read_results(tmp_path / "runs", policy=policy, checks=checks_of)
+        found = read_results(tmp_path / "runs", policy=policy)
         found.account()
         assert len(summaries(RunsFolder(tmp_path / "runs"))) == 1
 

@@ -17,7 +17,6 @@ from reviewed_runs import Reviewed
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import read_attestations
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from provenance.attestation import key_lifecycle
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.key_statements import EXPIRES, REVOKED, ROTATED, KeyHistory, KeyStatement, keep, keep_all
@@ -170,7 +169,7 @@ def test_an_author_who_revokes_a_former_key_is_still_no_second_party(tmp_path: P
 
     def by_another() -> bool:
         policy = TrustPolicy.load(reader)
-        scores = read_results((reviewed.author.runs, reviewed.reviewer.runs), policy=policy, checks=checks_of)
+        scores = read_results((reviewed.author.runs, reviewed.reviewer.runs), policy=policy)
         (held,) = read_attestations(scores, policy).held
         return held.by_another
 

@@ -15,7 +15,6 @@ from ledgers import entry_of, unsigned_line
 from small_runs import SmallRun
 
 from ndrepro.analysis.results.results import read_results
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from provenance.attestation import key_lifecycle
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger, read_heads
@@ -443,9 +442,9 @@ def test_results_beside_others_ledger_count_and_their_starts_do_not(tmp_path: Pa
     folder = sign_pair_member(tmp_path, "a", account(put("byproducts", summary)), records(4), home=tmp_path / "author")
     small = SmallRun(folder.root, Ledger(runs / "ledger.jsonl"), tmp_path / "author")
     trust, ring = reviewed(small, tmp_path / "reviewer")
-    assert read_results(runs, policy=trust, checks=checks_of).started == 1
+    assert read_results(runs, policy=trust).started == 1
     small.ledger.path.unlink()
     small.ledger.append("begun", "repetition", ring.signer(), name="x")
-    found = read_results(runs, policy=trust, checks=checks_of)
+    found = read_results(runs, policy=trust)
     assert [row.run_id for row in found.rows] == ["a"]
     assert found.started is None and [item.run_id for item in found.lost] == ["repetition"]

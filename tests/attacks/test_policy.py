@@ -12,7 +12,6 @@ from recorded_programs import Programs
 from reviewed_runs import Reviewed
 
 from ndrepro.analysis.results.policy_checks import load_policy, with_policy
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.signing_policy import Signer, SigningPolicy
@@ -49,7 +48,7 @@ class Venue:
         """What the policy's checks say: "pass" or the message, by name; and whether all is well under "ok"."""
         policy = SigningPolicy.from_document({"signers": self.signers, **document}, "policy.toml")
         trust = TrustPolicy.load(self.reader)
-        verdict = with_policy(verify(self.run, trust=trust), policy, trust, RunFolder(self.run), checks_of)
+        verdict = with_policy(verify(self.run, trust=trust), policy, trust, RunFolder(self.run))
         found = {check.name: "pass" if check.status == "pass" else check.message for check in verdict.checks[8:]}
         return {**{name.removeprefix("policy, "): said for name, said in found.items()}, "ok": str(verdict.ok)}
 
@@ -208,7 +207,7 @@ def test_a_program_that_is_named_as_an_experiment_is_none(tmp_path: Path) -> Non
         folder = project.record(sys.executable, "-c", "print(1)", name=name).folder
         signers = {"ada": {"keys": [key], "roles": ["author"], "experiments": [pattern]}}
         policy, trust = SigningPolicy.from_document({"signers": signers}, "policy.toml"), TrustPolicy.load(project.home)
-        verdict = with_policy(verify(folder.root, trust=trust), policy, trust, folder, checks_of)
+        verdict = with_policy(verify(folder.root, trust=trust), policy, trust, folder)
         assert (verdict.checks[-1].status == "pass") == passes, verdict.checks[-1].message
 
 

@@ -20,7 +20,6 @@ from ndrepro.analysis.results.reproduction_evidence import _compare_weights
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.cli.display import output
 from ndrepro.execution.runs.run import Finished
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.experiment.experiment import STREAMS
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -41,7 +40,7 @@ class Copy:
 
     def read(self) -> Results:
         policy = TrustPolicy.load(self.author.options.home)
-        return read_results(self.root / "runs", checks=checks_of, policy=policy)
+        return read_results(self.root / "runs", policy=policy)
 
     def claim(self, name: str, **annotations: Any) -> None:
         items = manifest_of(self.folder).byproducts
@@ -82,10 +81,10 @@ def test_a_comparison_and_replicates_refuse_what_the_files_contradict(copy: Copy
     asked = {**other.external_parameters, "experiment": experiment.to_json(), "seeds": seeds}
     judged = replace(other, external_parameters=asked)
     runs = RunsFolder(copy.root / "runs")
-    control = read_side(copy.folder.root, trust, checks_of)
+    control = read_side(copy.folder.root, trust)
     assert control.signer and control.whole
     shutil.copy(copy.author.options.runs.ledger, runs.ledger)
-    assert len(replicates_of(judged, runs, trust, checks_of).accuracies) == 1
+    assert len(replicates_of(judged, runs, trust).accuracies) == 1
     reviewer = TrustPolicy.load(copy.root / "reviewer")
     reviewer.add(KeyRing(copy.author.options.home).public_key().pem, "author")
     digest = verify(copy.folder.root, trust=reviewer).payload_digest
@@ -93,12 +92,12 @@ def test_a_comparison_and_replicates_refuse_what_the_files_contradict(copy: Copy
     countersign(copy.folder.manifest, digest, KeyRing(copy.root / "reviewer"))
     reviewer = TrustPolicy.load(copy.root / "reviewer")
     assert OWN_NAME in verify(copy.folder.root, trust=reviewer).signers
-    assert replicates_of(judged, runs, reviewer, checks_of) == Replicates((), 1), "who signs has not trained"
+    assert replicates_of(judged, runs, reviewer) == Replicates((), 1), "who signs has not trained"
     runs.ledger.unlink()
     sign_again(copy.folder, copy.author, machine={**manifest_of(copy.folder).machine, "hostname": "another"})
-    side = read_side(copy.folder.root, trust, checks_of)
+    side = read_side(copy.folder.root, trust)
     assert side.signer is None and side.status == "NOT VERIFIED" and "machine.hostname" in side.problems[0]
-    assert replicates_of(judged, runs, trust, checks_of) == Replicates((), 1)
+    assert replicates_of(judged, runs, trust) == Replicates((), 1)
 
 
 @pytest.mark.parametrize("signed", [True, False])

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunsFolder
 from provenance.attestation.trust import TrustedKey, TrustPolicy
 from provenance.signatures.public_key import PublicKey
@@ -22,7 +21,7 @@ def analysed(kept: Path, runs: RunsFolder) -> Sensitivity:
     """The analysis of runs that the author's key beside the archive signed."""
     key = PublicKey.from_pem((kept / "author.pub").read_bytes())
     policy = TrustPolicy(Path(), None, (TrustedKey(key.pem, key.keyid, "the author", ""),))
-    return sensitivity_of(read_results(runs.root, policy=policy, checks=checks_of), AnalysisOptions())
+    return sensitivity_of(read_results(runs.root, policy=policy), AnalysisOptions())
 
 
 def numbers(page: str) -> list[str]:

@@ -10,7 +10,6 @@ from signed_runs import SignedRuns, rows
 from ndrepro.analysis.results.results import Results, read_results
 from ndrepro.analysis.results.reviewer_verdicts import Attestations, read_attestations
 from ndrepro.execution.reproduce.verdict_attestation import attest
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.key_home import KeyRing
@@ -45,5 +44,5 @@ class Reviewed:
 
     def read(self, *folders: Path) -> tuple[Results, Attestations]:
         """What verifies below ``folders``, by default both, and the verdicts on it."""
-        scores = read_results(folders or (self.author.runs, self.reviewer.runs), policy=self.policy, checks=checks_of)
+        scores = read_results(folders or (self.author.runs, self.reviewer.runs), policy=self.policy)
         return scores, read_attestations(scores, self.policy)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.comparison.program_trails import observed
-from ndrepro.analysis.content_checks import KindChecks, content_checks
+from ndrepro.analysis.content_checks import content_checks
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
@@ -97,8 +96,8 @@ class Side:
         }
 
 
-def read_side(path: Path, trust: TrustPolicy, checks: KindChecks) -> Side:
-    """Read a run folder, or the file of a manifest under any name; ``checks`` chooses those of a run's contents.
+def read_side(path: Path, trust: TrustPolicy) -> Side:
+    """Read a run folder, or the file of a manifest under any name.
 
     Raises NdreproError where there is neither.
     """
@@ -112,8 +111,7 @@ def read_side(path: Path, trust: TrustPolicy, checks: KindChecks) -> Side:
 
     place = folder.root if folder else manifest_path
     ledger = None if folder is None else folder.ledger
-    chosen = partial(content_checks, checks)
-    verdict = verify(place, trust=trust, ledger=ledger, manifest_only=folder is None, extra_checks=chosen)
+    verdict = verify(place, trust=trust, ledger=ledger, manifest_only=folder is None, extra_checks=content_checks)
     if verdict.manifest is not None and verdict.manifest_ok:
         return _signed(path, folder, verdict, verdict.manifest)
     failure = verdict.failure

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.content_checks import KindChecks, content_checks
+from ndrepro.analysis.content_checks import content_checks
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
 from ndrepro.analysis.run_cost import UNKNOWN, RunCost, cost_of
 from ndrepro.protocol.run_kind import TRAINING, run_kind
@@ -99,14 +98,14 @@ class Examined:
         return cls(path, kind(folder=path.parent, **{**fields, **shared}), SignedEnd.from_json(document["end"]))
 
 
-def examine(path: Path, policy: TrustPolicy, checks: KindChecks) -> Examined:
+def examine(path: Path, policy: TrustPolicy) -> Examined:
     """Verify one manifest and the files beside it, and take its score out of it. Never raises for what they are.
 
     Refused is what is not what was signed: a manifest that does not verify, a file of the run that was changed, and
-    files that contradict the manifest (``checks``). A file that is missing, or that was added, refuses no run:
+    files that contradict the manifest (``content_checks``). A file that is missing, or that was added, refuses no run:
     manifests are handed on alone, too, and ``ResultRow.files_checked`` then says that only the manifest was.
     """
-    verdict = verified(path, policy, checks)
+    verdict = verified(path, policy)
     manifest, signer = verdict.manifest, verdict.signer
     if manifest is None or signer is None or is_refused(verdict):
         return Examined(path, Refused(path, _failure(verdict)))
@@ -130,11 +129,11 @@ def examine(path: Path, policy: TrustPolicy, checks: KindChecks) -> Examined:
     return Examined(path, result, signed_end(manifest, verdict.digests, verdict.keyids))
 
 
-def verified(path: Path, policy: TrustPolicy, checks: KindChecks) -> Verdict:
+def verified(path: Path, policy: TrustPolicy) -> Verdict:
     """Verify the manifest at ``path``, and the files and contents of its run where those are beside it."""
     in_folder = path.name == MANIFEST
-    chosen = partial(content_checks, checks)
-    return verify(path.parent if in_folder else path, trust=policy, manifest_only=not in_folder, extra_checks=chosen)
+    place = path.parent if in_folder else path
+    return verify(place, trust=policy, manifest_only=not in_folder, extra_checks=content_checks)
 
 
 def is_refused(verdict: Verdict) -> bool:

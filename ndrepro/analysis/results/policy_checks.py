@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from ndrepro.analysis.content_checks import KindChecks
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import AnyAttestation, read_attestations
 from ndrepro.protocol.experiment.catalogue import ARCHITECTURES
@@ -47,13 +46,12 @@ def with_policy(
     policy: SigningPolicy,
     trust: TrustPolicy,
     folder: RunFolder | None,
-    of_kind: KindChecks,
     keyless: Sequence[KeylessSignature] = (),
 ) -> Verdict:
     """The verdict with the policy's checks, which can only make it worse.
 
-    ``folder`` is the run's; of a manifest alone no verdict is found. ``of_kind`` chooses the checks of a run's files.
-    ``keyless`` are the signatures by identities that hold.
+    ``folder`` is the run's; of a manifest alone no verdict is found. ``keyless`` are the signatures by identities that
+    hold.
     """
     checks = [*verdict.checks]
     names = [f"{role} signatures" for role in policy.signatures] + ["verdicts"] * bool(policy.verdicts)
@@ -64,7 +62,7 @@ def with_policy(
         signed: list[_Signed] = [(keyid, ended) for keyid in verdict.keyids]
         signed += [((each.identity, each.issuer), each.signed_on) for each in keyless]
         case = _Case(policy, trust, _name(verdict.manifest), tuple(signed))
-        found = [*_signatures(case), *_verdicts(case, verdict, folder, of_kind)]
+        found = [*_signatures(case), *_verdicts(case, verdict, folder)]
     except ProvenanceError as error:
         found = [(name, _Unmet(error.message, error.cure)) for name in names]
     for name, result in found:
@@ -137,14 +135,14 @@ def _signatures(case: _Case) -> Iterator[_Found]:
         yield f"{REVIEWER} signatures", found
 
 
-def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None, of_kind: KindChecks) -> Iterator[_Found]:
+def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None) -> Iterator[_Found]:
     required = case.policy.verdicts
     if required is None or verdict.manifest is None:
         return
     authors, _ = case.holders(AUTHOR, case.signed)
     reasons: list[str] = []
     signed: list[_Signed] = []
-    for item in _attestations(folder, verdict.manifest.invocation_id, case.trust, of_kind):
+    for item in _attestations(folder, verdict.manifest.invocation_id, case.trust):
         objection = _objection(item, required)
         reasons += [objection] if objection else []
         when = moment(item.signed_on) if item.signed_on else None
@@ -154,17 +152,15 @@ def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None, of_kind: 
     yield "verdicts", _enough(reviewers, required.at_least, why, "repeated by")
 
 
-def _attestations(
-    folder: RunFolder | None, run: str, trust: TrustPolicy, of_kind: KindChecks
-) -> tuple[AnyAttestation, ...]:
+def _attestations(folder: RunFolder | None, run: str, trust: TrustPolicy) -> tuple[AnyAttestation, ...]:
     """The verdicts on a run beside it, compared with those repetitions that are beside it too."""
     if folder is None:
         return ()
     root = folder.root.absolute()
-    alone = read_attestations(read_results(root, checks=of_kind, policy=trust), trust)
+    alone = read_attestations(read_results(root, policy=trust), trust)
     names = sorted({name for item in alone.every for name in item.repeated})
     beside = [place for name in names for place in root.parent.glob(f"{_literal(name)}/")]
-    known = read_results([root, *beside], checks=of_kind, policy=trust)
+    known = read_results([root, *beside], policy=trust)
     found = read_attestations(known, trust) if beside else alone
     return tuple(item for item in found.every if item.run.run_id == run)
 

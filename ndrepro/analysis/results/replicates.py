@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from ndrepro.analysis.content_checks import KindChecks
 from ndrepro.analysis.results.examine import is_refused, verified
 from ndrepro.analysis.results.result_row import NoScore, ResultRow, experiment_of, score_of
 from ndrepro.analysis.results.results import once_each
@@ -26,12 +25,12 @@ class Replicates:
     refused: int
 
 
-def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy, checks: KindChecks) -> Replicates:
+def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy) -> Replicates:
     """Completed runs below ``runs`` that differ from ``original`` in nothing but their seeds, one for each seed.
 
     A repetition of another run is none, since its author chose the seed, and a run of other code or data is none. Only
     runs that this machine recorded itself count: an author could hand in replicates whose spread takes any result in,
-    and who countersigns them has not trained them again. ``checks`` are those of their contents (``examine``).
+    and who countersigns them has not trained them again.
     """
     try:
         wanted = experiment_of(original)
@@ -45,7 +44,7 @@ def replicates_of(original: Manifest, runs: RunsFolder, trust: TrustPolicy, chec
     for folder in RunsFolder(runs.root).runs():
         if folder.root.parent.name != wanted.name or not folder.manifest.exists():
             continue
-        verdict = verified(folder.manifest, trust, checks)
+        verdict = verified(folder.manifest, trust)
         if verdict.manifest is None or is_refused(verdict) or not recorded_here(verdict, folder.ledger, trust):
             refused += 1
             continue

@@ -29,7 +29,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndrepro.analysis.content_checks import KindChecks
 from ndrepro.analysis.results.examine import SEGMENT, Examined, OtherRun, Refused, Unfinished
 from ndrepro.analysis.results.manifest_cache import ManifestCache
 from ndrepro.analysis.results.result_row import ResultRow
@@ -134,7 +133,6 @@ class Results:
 def read_results(
     folders: Path | str | Iterable[Path | str],
     *,
-    checks: KindChecks,
     cache: Path | None = None,
     policy: TrustPolicy | None = None,
     watch: Watch = lambda done, count: None,
@@ -143,7 +141,6 @@ def read_results(
 
     Args:
         folders: folders of runs, run folders, or manifest files.
-        checks: chooses the checks of a run's files by its kind, those of ``ndrepro verify``.
         cache: a file to remember in what was verified (``manifest_cache``); left out, everything is verified now.
         policy: whose signatures count; left out, this user's own.
         watch: called with how many manifests of a folder have been verified, and how many are to be.
@@ -160,7 +157,7 @@ def read_results(
             absolute = folder.absolute()
             path = _ledger_of(absolute)
             ledger = ReadLedger(path, _read_ledger(path, kept, policy))
-            found = examine_folder(absolute, policy, kept, watch, checks=checks, ledger=ledger)
+            found = examine_folder(absolute, policy, kept, watch, ledger=ledger)
             parts.append(_checked(absolute, found, ledger.path, ledger.summary))
     counts = [part.started for part in parts]
     rows, copies, reasons = once_each(row for part in parts for row in part.rows)

@@ -15,7 +15,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from ndrepro.analysis.content_checks import KindChecks
 from ndrepro.analysis.results.examine import Examined, Refused, examine
 from ndrepro.analysis.results.manifest_cache import ManifestCache
 from ndrepro.protocol.layout import RunFolder
@@ -53,7 +52,7 @@ class ReadLedger:
 
 
 def examine_folder(
-    folder: Path, policy: TrustPolicy, cache: ManifestCache, watch: Watch, *, checks: KindChecks, ledger: ReadLedger
+    folder: Path, policy: TrustPolicy, cache: ManifestCache, watch: Watch, *, ledger: ReadLedger
 ) -> list[Examined]:
     """Every manifest at or below a folder, in the order of their paths, with the ledger that was read before.
 
@@ -69,7 +68,7 @@ def examine_folder(
         found[path] = known if known and document["ledger"] == ledger.mark(known, cache) else None
         if found[path] is None:
             stamps[path] = stamp
-    for done, examined in enumerate(_examine_all(list(stamps), policy, checks), 1):
+    for done, examined in enumerate(_examine_all(list(stamps), policy), 1):
         found[examined.path] = examined
         if not isinstance(examined.result, Refused) and (mark := ledger.mark(examined, cache)):
             cache.put(examined.path, stamps[examined.path], {"run": examined.to_json(), "ledger": mark})
@@ -100,7 +99,7 @@ def _walk(folder: str, depth: int) -> Iterator[str]:
             yield from _walk(path, depth - 1)
 
 
-def _examine_all(paths: list[Path], policy: TrustPolicy, checks: KindChecks) -> Iterator[Examined]:
+def _examine_all(paths: list[Path], policy: TrustPolicy) -> Iterator[Examined]:
     """What every manifest is, in order.
 
     A script that reads scores outside ``if __name__ == "__main__"`` cannot have workers, and is served without.
@@ -109,10 +108,10 @@ def _examine_all(paths: list[Path], policy: TrustPolicy, checks: KindChecks) -> 
     workers = min(len(os.sched_getaffinity(0)), len(paths) // _WORTH)
     if workers > 1:
         with suppress(BrokenProcessPool):
-            for examined in _in_processes(paths, workers, partial(examine, policy=policy, checks=checks)):
+            for examined in _in_processes(paths, workers, partial(examine, policy=policy)):
                 done += 1
                 yield examined
-    yield from (examine(path, policy, checks) for path in paths[done:])
+    yield from (examine(path, policy) for path in paths[done:])
 
 
 def _in_processes(paths: Iterable[Path], workers: int, function: Callable[[Path], Examined]) -> Iterator[Examined]:

@@ -11,7 +11,6 @@ import typer
 from ndrepro.analysis.results.results import read_results
 from ndrepro.cli.display import options, output, terminal, words
 from ndrepro.cli.display.counting import counted
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import first_of
@@ -78,7 +77,7 @@ def _own_runs(folder: Path, keys: list[Path], as_json: bool) -> int:
     from ndrepro.analysis.audit.plausibility import CANNOT_BE, doubts
 
     with counted(as_json) as watch:
-        scores = read_results(folder, checks=checks_of, policy=TrustPolicy.from_files(keys), watch=watch)
+        scores = read_results(folder, policy=TrustPolicy.from_files(keys), watch=watch)
     found = doubts([*scores.rows, *scores.copies])
     wrong = any(doubt.gravity == CANNOT_BE for doubt in found)
     if as_json:

@@ -16,7 +16,6 @@ from ndrepro.analysis.results.reviewer_verdicts import read_attestations
 from ndrepro.cli.display import options, output, terminal, words
 from ndrepro.cli.display.counting import counted
 from ndrepro.execution.studies.study_file import find_study, load_study, study_files
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.image_reference import is_image
@@ -66,7 +65,7 @@ def report(
     study, folders = _sources(what or [], runs)
     policy = TrustPolicy.from_files(keys or [])
     with counted(as_json) as watch:
-        scores = read_results(folders, checks=checks_of, cache=options.cache_path(cache), policy=policy, watch=watch)
+        scores = read_results(folders, cache=options.cache_path(cache), policy=policy, watch=watch)
     about = replace(_about(study, folders, what or [], out, keys or []), code=_code(code))
     if study is not None:
         scores, about = _only(study, scores, about)

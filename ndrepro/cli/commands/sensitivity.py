@@ -12,7 +12,6 @@ from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.results.results import read_results
 from ndrepro.cli.display import options, output, terminal
 from ndrepro.cli.display.counting import counted
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol import extras
 from ndrepro.protocol.layout import expect_folder
 from ndrepro.protocol.study.study import text_of
@@ -66,7 +65,6 @@ def sensitivity(
     with counted(as_json) as watch:
         scores = read_results(
             folders or [runs],
-            checks=checks_of,
             cache=options.cache_path(cache),
             policy=TrustPolicy.from_files(keys or []),
             watch=watch,

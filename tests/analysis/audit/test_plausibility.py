@@ -15,7 +15,6 @@ from ndrepro.analysis.results.result_row import ResultRow
 from ndrepro.analysis.results.results import read_results
 from ndrepro.cli import main
 from ndrepro.cli.display import terminal
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from provenance.attestation.trust import TrustPolicy
 
 
@@ -98,11 +97,11 @@ def signed(root: Path, run: str, census: dict[str, int], accuracy: float = 0.6, 
 def test_a_network_that_is_not_its_name_is_found_in_its_manifest(tmp_path: Path) -> None:
     signed(tmp_path, "20261121T101501Z-aaaaaa", {"batchnorm2d_layers": 2, "conv2d_layers": 2})
     policy = TrustPolicy.load(tmp_path / "home")
-    right = read_results(tmp_path / "runs", policy=policy, checks=checks_of).rows
+    right = read_results(tmp_path / "runs", policy=policy).rows
     assert [row.method for row in right] == ["bn"]
     assert not [doubt for doubt in doubts(right) if doubt.check == "other-network"]
     signed(tmp_path, "20261121T101502Z-bbbbbb", {"batchnorm2d_layers": 2, "deconv2d_layers": 2}, 0.7, seed="1")
-    runs = read_results(tmp_path / "runs", policy=policy, checks=checks_of)
+    runs = read_results(tmp_path / "runs", policy=policy)
     found = [doubt for doubt in doubts([*runs.rows, *runs.copies]) if doubt.gravity == CANNOT_BE]
     told = [(doubt.check, doubt.text) for doubt in found]
     assert ("other-network", "lenet_bn_2_digits: called bn, and has 2 deconvolutions") in told

@@ -14,7 +14,6 @@ from compared_runs import TENSORS, Edit, account, packages, parted, put, records
 
 from ndrepro.analysis.comparison.run_comparison import RunComparison, compare_runs
 from ndrepro.analysis.comparison.side import read_side
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.key_home import KeyRing
@@ -53,7 +52,7 @@ def compare(home: Path) -> Callable[[Any, Any], RunComparison]:
     def both(first: Any, second: Any) -> RunComparison:
         trust = TrustPolicy.load(home)
         paths = [item.root if isinstance(item, RunFolder) else item for item in (first, second)]
-        return compare_runs(*(read_side(path, trust, checks_of) for path in paths))
+        return compare_runs(*(read_side(path, trust) for path in paths))
 
     return both
 
@@ -77,7 +76,7 @@ def test_two_runs_that_part_have_causes(make: Make, compare: Callable[..., RunCo
 
 def test_a_run_that_left_no_results_has_no_causes(make: Make, home: Path) -> None:
     other = make(packages(torch=("2.8.0", "71" * 32)), table=parted(records(20), 5, range(5), 1e-7))
-    sides = [read_side(folder.root, TrustPolicy.load(home), checks_of) for folder in (make(), other)]
+    sides = [read_side(folder.root, TrustPolicy.load(home)) for folder in (make(), other)]
     assert compare_runs(*sides).causes, "the control"
     failed = compare_runs(sides[0], replace(sides[1], results={}, folder=None))
     assert failed.causes == () and not failed.identical
@@ -86,7 +85,7 @@ def test_a_run_that_left_no_results_has_no_causes(make: Make, home: Path) -> Non
 def test_what_only_one_run_left_is_no_difference_with_a_cause(make: Make, home: Path) -> None:
     """A program may be recorded once with its logs and once without: nothing that was computed differs."""
     other = make(packages(torch=("2.8.0", "71" * 32)))
-    first, second = (read_side(folder.root, TrustPolicy.load(home), checks_of) for folder in (make(), other))
+    first, second = (read_side(folder.root, TrustPolicy.load(home)) for folder in (make(), other))
     weights = "weights.safetensors"
     assert compare_runs(first, replace(second, results={**second.results, weights: "ff"})).causes, "the control"
     alone = {name: digest for name, digest in second.results.items() if name != weights}
@@ -149,7 +148,7 @@ def test_a_stranger_s_run_whose_file_was_changed_is_said_to_be_changed(make: Mak
     KeyRing(tmp_path / "another").public_key()
     stranger = TrustPolicy.load(tmp_path / "another")
     flip(second.weights)
-    found = compare_runs(*(read_side(folder.root, stranger, checks_of) for folder in (first, second)))
+    found = compare_runs(*(read_side(folder.root, stranger) for folder in (first, second)))
     assert found.changed == ((), ("weights.safetensors",)) and not found.identical
     assert "weights.safetensors is not the file that its manifest names" in found.sides[1].problems
 
@@ -158,7 +157,7 @@ def test_a_signer_who_is_not_trusted_is_said_and_compared(make: Make, tmp_path: 
     folders = make(), make()
     KeyRing(tmp_path / "another").public_key()
     stranger = TrustPolicy.load(tmp_path / "another")
-    found = compare_runs(*(read_side(folder.root, stranger, checks_of) for folder in folders))
+    found = compare_runs(*(read_side(folder.root, stranger) for folder in folders))
     assert found.identical and found.manifests is not None
     for side in found.sides:
         assert side.signer is None and "the manifest does not verify: signature: signed by" in side.problems[0]

@@ -17,7 +17,6 @@ from compared_runs import account, put, records_of, sign_pair_member
 from ndrepro.analysis.results import manifest_cache as module
 from ndrepro.analysis.results.manifest_cache import cache_file
 from ndrepro.analysis.results.results import Results, read_results
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
@@ -38,9 +37,7 @@ class Folder:
         return sign_pair_member(self.root, run, found, records_of(found, 1), home=self.home)
 
     def read(self, policy: TrustPolicy | None = None, *, fresh: bool = False) -> Results:
-        return read_results(
-            self.runs, cache=None if fresh else self.cache, policy=policy or self.policy, checks=checks_of
-        )
+        return read_results(self.runs, cache=None if fresh else self.cache, policy=policy or self.policy)
 
     @property
     def policy(self) -> TrustPolicy:
@@ -50,7 +47,7 @@ class Folder:
         """How many manifests this reading verifies; the rest are out of the cache."""
         counts = [0]
         watch = lambda done, count: counts.append(count)  # noqa: E731
-        read_results(self.runs, cache=self.cache, policy=policy or self.policy, watch=watch, checks=checks_of)
+        read_results(self.runs, cache=self.cache, policy=policy or self.policy, watch=watch)
         return max(counts)
 
     def manifest(self, run: str) -> Path:
@@ -223,12 +220,12 @@ def test_a_cache_that_is_locked_is_not_waited_for_for_ever(folder: Folder, monke
 
 def test_a_key_home_that_cannot_be_written_is_no_harm(folder: Folder) -> None:
     for cache in (folder.runs / "ledger.jsonl" / "cache", Path("/proc/nowhere/cache")):
-        assert len(read_results(folder.runs, cache=cache, policy=folder.policy, checks=checks_of).rows) == 2
+        assert len(read_results(folder.runs, cache=cache, policy=folder.policy).rows) == 2
 
 
 def test_another_folder_with_the_same_manifests_is_asked_anew(folder: Folder) -> None:
     assert folder.read().started == 3
-    inside = read_results(folder.manifest("a").parents[1], cache=folder.cache, policy=folder.policy, checks=checks_of)
+    inside = read_results(folder.manifest("a").parents[1], cache=folder.cache, policy=folder.policy)
     assert (inside.started, len(inside.rows)) == (3, 2)
 
 
@@ -259,7 +256,7 @@ def test_two_processes_at_once_leave_one_cache_that_holds(folder: Folder) -> Non
 
 def _read_often(runs: Path, cache: Path, home: Path) -> None:
     for _ in range(5):
-        scores = read_results(runs, cache=cache, policy=TrustPolicy.load(home), checks=checks_of)
+        scores = read_results(runs, cache=cache, policy=TrustPolicy.load(home))
         assert numbers(scores) == [("a", 60.0), ("b", 60.0)]
         cache.unlink(missing_ok=True)
 

@@ -10,7 +10,6 @@ from signed_runs import SignedRuns, rows
 
 from ndrepro.analysis.results.replicates import Replicates, replicates_of
 from ndrepro.analysis.results.result_row import NoScore, experiment_of
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.dsse import read_envelope
@@ -44,7 +43,7 @@ def made(tmp_path: Path) -> SignedRuns:
 
 def found(made: SignedRuns, original: Path, home: Path | None = None) -> Replicates:
     trust = TrustPolicy.load(home or made.home)
-    return replicates_of(manifest_in(original), RunsFolder(made.close()), trust, checks_of)
+    return replicates_of(manifest_in(original), RunsFolder(made.close()), trust)
 
 
 def test_other_seeds_of_the_same_experiment_are_counted_once_each(made: SignedRuns, tmp_path: Path) -> None:
@@ -67,8 +66,8 @@ def test_an_author_s_own_replicates_judge_nothing(made: SignedRuns, tmp_path: Pa
     reviewer = TrustPolicy.load(tmp_path / "reviewer")
     reviewer.add(KeyRing(made.home).public_key().pem, "author")
     runs = RunsFolder(made.close())
-    assert replicates_of(manifest_in(original), runs, reviewer, checks_of) == Replicates((), 3)
-    assert replicates_of(manifest_in(original), runs, TrustPolicy.load(made.home), checks_of).accuracies == (
+    assert replicates_of(manifest_in(original), runs, reviewer) == Replicates((), 3)
+    assert replicates_of(manifest_in(original), runs, TrustPolicy.load(made.home)).accuracies == (
         0.5,
         0.9,
     ), "the control"
@@ -87,6 +86,4 @@ def test_a_run_of_no_experiment_has_no_replicates(made: SignedRuns) -> None:
     original.external_parameters["experiment"] = []  # type: ignore[index]
     with pytest.raises(NoScore):
         experiment_of(original)
-    assert replicates_of(original, RunsFolder(made.close()), TrustPolicy.load(made.home), checks_of) == Replicates(
-        (), 0
-    )
+    assert replicates_of(original, RunsFolder(made.close()), TrustPolicy.load(made.home)) == Replicates((), 0)

@@ -12,7 +12,6 @@ from compared_runs import account, put, records_of, sign_pair_member
 
 from ndrepro.analysis.results.result_row import manifest_of
 from ndrepro.analysis.results.results import Results, read_results
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
@@ -40,7 +39,7 @@ class Folder:
 
     def read(self, **options: Any) -> Results:
         options.setdefault("policy", TrustPolicy.load(self.home))
-        return read_results(self.runs, **options, checks=checks_of)
+        return read_results(self.runs, **options)
 
 
 @pytest.fixture
@@ -214,10 +213,10 @@ def test_one_run_or_manifest_can_be_named(folder: Folder) -> None:
     folder.add("b", seed="1")
     policy = TrustPolicy.load(folder.home)
     for place, started in ((run.root, 1), (run.manifest, 1), (run.root.parent, 2)):
-        found = read_results(place, policy=policy, checks=checks_of)
+        found = read_results(place, policy=policy)
         assert "a" in [row.run_id for row in found.rows] and found.started == started and not found.refused
     with pytest.raises(NotFoundError, match="not there"):
-        read_results(folder.root / "nowhere", policy=policy, checks=checks_of)
+        read_results(folder.root / "nowhere", policy=policy)
 
 
 def test_an_experiment_s_folder_has_the_ledger_s_runs_of_that_experiment(folder: Folder) -> None:
@@ -226,17 +225,17 @@ def test_an_experiment_s_folder_has_the_ledger_s_runs_of_that_experiment(folder:
     for name, lost in (("lenet_bn_2_digits", "lost"), ("vgg11_bn_1", "another experiment's")):
         ledger.append("begun", lost, KeyRing(folder.home).signer(), name=name)
     experiment = run.root.parent
-    found = read_results(experiment, policy=policy, checks=checks_of)
+    found = read_results(experiment, policy=policy)
     assert (found.started, [item.run_id for item in found.lost]) == (2, ["lost"])
-    both = read_results([folder.runs, experiment], policy=policy, checks=checks_of)
+    both = read_results([folder.runs, experiment], policy=policy)
     assert (both.started, len(both.rows), len(both.lost)) == (3, 1, 2), "a folder inside another counts once"
     experiment.rename(folder.runs / "elsewhere")
-    moved = read_results(folder.runs / "elsewhere", policy=policy, checks=checks_of)
+    moved = read_results(folder.runs / "elsewhere", policy=policy)
     assert moved.started is None and len(moved.rows) == 1, "where it was started there may have been others"
 
 
 def test_an_empty_folder_has_no_scores(tmp_path: Path) -> None:
-    assert read_results(tmp_path, policy=TrustPolicy.load(tmp_path), checks=checks_of).rows == ()
+    assert read_results(tmp_path, policy=TrustPolicy.load(tmp_path)).rows == ()
 
 
 def test_what_was_scored_on_validation_images_is_no_test_result(folder: Folder) -> None:

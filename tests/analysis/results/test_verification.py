@@ -14,7 +14,6 @@ from real_runs import wait_for
 from ndrepro.analysis.results import verification
 from ndrepro.analysis.results.manifest_cache import ManifestCache
 from ndrepro.analysis.results.verification import ReadLedger, examine_folder, manifest_files
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import StorageError
 from provenance.ledger_entries.summary import LedgerSummary
@@ -22,11 +21,10 @@ from provenance.ledger_entries.summary import LedgerSummary
 SCRIPT = """
 import pathlib
 from ndrepro.analysis.results.verification import _examine_all
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from provenance.attestation.trust import TrustPolicy
 if __name__ == "__main__":
     policy = TrustPolicy(pathlib.Path("/nowhere"), None, ())
-    for examined in _examine_all([pathlib.Path("/nowhere")] * 1_000_000, policy, checks_of):
+    for examined in _examine_all([pathlib.Path("/nowhere")] * 1_000_000, policy):
         print("working", flush=True)
 """
 
@@ -62,13 +60,13 @@ def test_every_run_s_manifest_is_found_in_the_order_of_paths(folder: Path) -> No
 def test_workers_answer_as_one_process_does_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, calls = TrustPolicy(folder, None, ()), []
     answers = []
-    options = {"checks": checks_of, "ledger": ReadLedger(folder / "ledger.jsonl", LedgerSummary(False))}
+    ledger = ReadLedger(folder / "ledger.jsonl", LedgerSummary(False))
     for worth in (1, 10**6):
         monkeypatch.setattr(verification, "_WORTH", worth)
         monkeypatch.setattr(verification, "_CHUNK", 1)
         monkeypatch.setattr(verification, "_AHEAD", 3)
         watch = lambda done, count: calls.append((done, count))  # noqa: E731
-        answers.append(examine_folder(folder, policy, ManifestCache(None, policy), watch, **options))
+        answers.append(examine_folder(folder, policy, ManifestCache(None, policy), watch, ledger=ledger))
     assert answers[0] == answers[1]
     assert [item.path for item in answers[0]] == list(manifest_files(folder))
     assert calls == [(done, 4) for done in (1, 2, 3, 4)] * 2

@@ -14,7 +14,6 @@ from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity, sensitivity_of
 from ndrepro.analysis.statistics.samples import TooLittle
 from ndrepro.execution.studies.study_file import load_study
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.messages import Scores
@@ -58,7 +57,7 @@ class Study:
         return self
 
     def answer(self, **options: Any) -> Sensitivity:
-        scores = read_results(self.root / "runs", policy=TrustPolicy.load(self.home), checks=checks_of)
+        scores = read_results(self.root / "runs", policy=TrustPolicy.load(self.home))
         return sensitivity_of(scores, AnalysisOptions(**options))
 
 
@@ -252,7 +251,7 @@ def test_every_axis_can_be_written_in_a_study_and_is_named(tmp_path: Path, axis:
         found = account(put("byproducts", {METRICS_SUMMARY: last}))
         found |= {"experiment": run.experiment, "internal": {**found["internal"], "device": run.experiment.device}}
         sign_pair_member(tmp_path, name, found, records_of(found, 8), home=tmp_path / "keys", tensors=TENSORS)
-    scores = read_results(tmp_path / "runs", policy=TrustPolicy.load(tmp_path / "keys"), checks=checks_of)
+    scores = read_results(tmp_path / "runs", policy=TrustPolicy.load(tmp_path / "keys"))
     rows = tuple(replace(row, cell=planned[row.run_id].environment) for row in scores.rows)
     design = sensitivity_of(replace(scores, rows=rows), AnalysisOptions()).design
     assert set(design.axes) == (set() if drawn else {axis})
@@ -286,7 +285,7 @@ def test_no_runs_and_no_trust_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(TooLittle, match="no verified, completed runs"):
         study.answer()
     study.add("bn", 0, 80.0)
-    scores = read_results(tmp_path / "runs", policy=TrustPolicy.load(tmp_path / "stranger"), checks=checks_of)
+    scores = read_results(tmp_path / "runs", policy=TrustPolicy.load(tmp_path / "stranger"))
     with pytest.raises(TooLittle, match="none of 1 manifests counts") as caught:
         sensitivity_of(scores, AnalysisOptions())
     assert "--key" in caught.value.cure

@@ -20,7 +20,6 @@ from recorded_runs import ROOT, Answer, sign_run
 from ndrepro.analysis.comparison.run_comparison import compare_runs
 from ndrepro.analysis.comparison.side import read_side
 from ndrepro.cli.commands.diff import _divergence
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from provenance.attestation.key_home import default_home
 from provenance.attestation.trust import TrustPolicy
@@ -106,7 +105,7 @@ def test_a_shorter_run_of_the_same_bits_is_not_identical_and_not_parted(ndrepro:
 
 def test_a_run_that_left_no_results_parts_nowhere(make: Make) -> None:
     trust = TrustPolicy.load(default_home())
-    sides = [read_side(make(table=parted(records(20), step, range(5), 1e-7)).root, trust, checks_of) for step in (3, 5)]
+    sides = [read_side(make(table=parted(records(20), step, range(5), 1e-7)).root, trust) for step in (3, 5)]
     found = replace(compare_runs(*sides), trails=None)
     assert _divergence(found).startswith("they differ; where they diverge is unknown: trail.bin differs"), "the control"
     assert _divergence(found).endswith("; equal: metrics.jsonl, weights.safetensors")

@@ -17,7 +17,6 @@ from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.sensitivity.experimental_design import design_of
 from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.studies.run_status import DONE, REFUSED, RunStatus, Survey
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.determinism import CPU_ISAS, INSTRUCTION_LIMITS
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -130,7 +129,7 @@ def test_a_study_counts_a_run_only_under_the_limits_it_would_have(bench: Bench, 
 
 
 def test_the_table_of_sensitivity_has_a_cell_for_each(bench: Bench, runs: dict[str, Path]) -> None:
-    rows = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home), checks=checks_of).rows
+    rows = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home)).rows
     design = design_of(row for row in rows if row.determinism == "deterministic")
     assert list(design.axes) == ["instructions"] and len(design.cells) == 2
     assert not design.repeats, "the same seed under other instructions is no repetition"
@@ -148,7 +147,7 @@ def test_the_setting_limits_all_three_libraries_and_is_an_axis_of_its_own(bench:
     assert manifest.internal_parameters["determinism"]["end"]["cpu_capability"] == "DEFAULT"
     asked = StudyRun("main", bench.experiment(NAME, cpu_isa="sse41", **FEW))
     assert Survey(bench.options.runs, bench.options.home).status(asked).state == DONE
-    rows = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home), checks=checks_of).rows
+    rows = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home)).rows
     (row,) = [row for row in rows if row.settings.get("cpu_isa") == "sse41"]
     assert row.instructions == ""
 

@@ -20,7 +20,6 @@ from ndrepro.analysis.results.reviewer_verdicts import read_attestations
 from ndrepro.execution.program_reproduction.recorded_command import RecordedData
 from ndrepro.execution.program_reproduction.recorded_inputs import RecordedInputs
 from ndrepro.execution.sandbox.sandbox import AUTO, choose
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from provenance.attestation.trust import TrustPolicy
@@ -61,7 +60,7 @@ def test_a_program_is_repeated_from_its_manifest(ndrepro: Ndrepro, project: Proj
     assert ndrepro("verify", second["run"]).code == 0
     # the verdict counts, on a run that is no training
     trust = TrustPolicy.load(own_home)
-    (held,) = read_attestations(read_results(RUNS, checks=checks_of, policy=trust), trust).on_others
+    (held,) = read_attestations(read_results(RUNS, policy=trust), trust).on_others
     assert (held.run.run_id, held.verdict, held.repeated) == (run.root.name, "identical", (second["run"],))
 
 

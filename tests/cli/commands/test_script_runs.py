@@ -12,7 +12,6 @@ from recorded_runs import Answer
 from script_runs import ScriptRun, record_script
 
 from ndrepro.analysis.results.results import read_results
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from provenance.attestation.trust import TrustPolicy
 
 
@@ -78,7 +77,7 @@ def test_it_is_imported(ndrepro: Callable[..., Answer], run: ScriptRun) -> None:
 
 def test_it_is_no_row_of_a_table_and_not_refused_either(run: ScriptRun, own_home: Path) -> None:
     for cache in (None, Path("cache"), Path("cache")):
-        found = read_results(Path("runs"), policy=TrustPolicy.load(own_home), cache=cache, checks=checks_of)
+        found = read_results(Path("runs"), policy=TrustPolicy.load(own_home), cache=cache)
         assert (found.rows, found.refused, found.unfinished, found.lost) == ((), (), (), ())
         (other,) = found.others
         assert (other.name, other.kind, other.outcome) == ("fit", "script", "completed")

@@ -20,7 +20,6 @@ from ndrepro.execution.studies.launchers import LocalLauncher
 from ndrepro.execution.studies.plan import StudyPlan, image_of_started_runs, make_plan
 from ndrepro.execution.studies.run_status import DONE, MISSING
 from ndrepro.execution.studies.study_file import load_study
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.errors import EngineError, UsageError
 from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.protocol.messages import Request, read_json
@@ -99,7 +98,7 @@ def test_a_study_runs_in_an_image_beside_the_main_environment(done: tuple[Bench,
 
 def test_the_image_is_a_cell_of_its_own_paired_with_main(done: tuple[Bench, PinnedImage]) -> None:
     bench, image = done
-    scores = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home), checks=checks_of)
+    scores = read_results(bench.options.runs.root, policy=TrustPolicy.load(bench.options.home))
     design = design_of(scores.rows)
     assert {cell.label for cell in design.cells} == {"main", image.label}
     assert design.reference.label == "main" and not design.missing and not design.repeats

@@ -10,7 +10,6 @@ from compared_runs import TENSORS, account, parted, put, records_of, sign_pair_m
 from signed_runs import SignedRuns, rows
 
 from ndrepro.analysis.results.results import Results, read_results
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.report.figures.divergence import divergence_figures
 from ndrepro.report.page.contents import About
@@ -44,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scores_of(root: Path) -> Results:
-    return read_results(root / "runs", policy=TrustPolicy.load(root / "keys"), checks=checks_of)
+    return read_results(root / "runs", policy=TrustPolicy.load(root / "keys"))
 
 
 def apart(root: Path) -> tuple[Divergences, ...]:

@@ -16,7 +16,6 @@ from ndrepro.analysis.results.results import ResultRow, read_results
 from ndrepro.analysis.statistics.intervals import mean_interval
 from ndrepro.analysis.statistics.paired import superiority
 from ndrepro.analysis.statistics.rankings import SAMPLES
-from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.report.elements.table import MINUS, Table
 from ndrepro.report.figures.curves import curve_of
 from ndrepro.report.figures.generalization_figures import FITTED_PERCENT
@@ -57,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResultRow, ...]:
     folder = tmp_path_factory.mktemp("kept")
     with tarfile.open(KEPT / "manifests.tar.xz") as archive:
         archive.extractall(folder, filter="data")
-    scores = read_results(folder, policy=TrustPolicy.from_files([KEPT / "author.pub"]), checks=checks_of)
+    scores = read_results(folder, policy=TrustPolicy.from_files([KEPT / "author.pub"]))
     assert (scores.refused, scores.unfinished, scores.lost) == ((), (), ())
     return scores.distinct()[0]
 
