@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from provenance.errors import CanonicalError, EnvelopeError, ProvenanceError, TrustError, UsageError
+from provenance.errors import CanonicalError, EnvelopeError, TrustError
 from provenance.formats.canonical_json import canonical_bytes, parse
 from provenance.formats.strict_json import Field
 from provenance.signatures.public_key import PublicKey, pae
@@ -57,27 +57,19 @@ def sign_envelope(payload: bytes, signer: MessageSigner) -> dict[str, Any]:
     return _document(PAYLOAD_TYPE, payload, [(made.keyid, bytes.fromhex(made.signature))])
 
 
-def verify_envelope(envelope: Mapping[str, Any] | bytes, keys: Iterable[PublicKey], *, threshold: int = 1) -> Verified:
-    """The payload of an envelope that at least ``threshold`` of ``keys`` signed.
+def verify_envelope(envelope: Mapping[str, Any] | bytes, keys: Iterable[PublicKey]) -> Verified:
+    """The payload of an envelope that at least one of ``keys`` signed.
 
     Members that DSSE does not know are ignored, as it asks. Raises EnvelopeError for what is no envelope or whose
-    signature does not hold, TrustError if fewer than ``threshold`` of the keys signed it, UsageError for a threshold
-    below one.
+    signature does not hold, TrustError if none of the keys signed it.
     """
-    return verify_parts(*read_envelope(envelope), keys, threshold=threshold)
+    return verify_parts(*read_envelope(envelope), keys)
 
 
 def verify_parts(
-    payload_type: str,
-    payload: bytes,
-    signatures: Sequence[tuple[str, bytes]],
-    keys: Iterable[PublicKey],
-    *,
-    threshold: int = 1,
+    payload_type: str, payload: bytes, signatures: Sequence[tuple[str, bytes]], keys: Iterable[PublicKey]
 ) -> Verified:
     """``verify_envelope`` of what ``read_envelope`` gave, for whoever has read it already."""
-    if threshold < 1:
-        raise UsageError(f"threshold {threshold}, expected at least 1")
     message = pae(payload_type, payload)
     known = {key.keyid: key for key in keys}
     valid: dict[str, bytes] = {}
@@ -94,8 +86,11 @@ def verify_parts(
             f"the signature that names the key {false} is not that key's: the payload, its type, the signature or the "
             "name was changed"
         )
-    if len(valid) < threshold:
-        raise _too_few(list(valid), threshold, [_printable(claimed) for claimed, _ in signatures])
+    if not valid:
+        raise TrustError(
+            f"signed by {', '.join(_printable(claimed) for claimed, _ in signatures)}, which is no trusted key",
+            "ask the author for the public key over another channel, then: ndrepro keys trust FILE --name WHOSE",
+        )
     if payload_type != PAYLOAD_TYPE:
         raise EnvelopeError(f"payloadType {payload_type!r}, expected {PAYLOAD_TYPE!r}")
     return Verified(payload, tuple(valid.items()), tuple(map(_printable, others)))
@@ -179,12 +174,3 @@ def _base64(field: Field) -> bytes:
     if text.encode() not in (base64.standard_b64encode(data), base64.urlsafe_b64encode(data)):
         field.refuse("base64 as it is written for these bytes")
     return data
-
-
-def _too_few(signers: list[str], threshold: int, claimed: list[str]) -> ProvenanceError:
-    if threshold == 1:
-        return TrustError(
-            f"signed by {', '.join(claimed)}, which is no trusted key",
-            "ask the author for the public key over another channel, then: ndrepro keys trust FILE --name WHOSE",
-        )
-    return TrustError(f"{len(signers)} of the trusted keys signed, expected {threshold}", "ask the others to sign")

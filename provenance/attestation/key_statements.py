@@ -112,7 +112,7 @@ class KeyStatement:
         top = Field(document, "$", TrustError).members(("_type", "subject", "predicateType", "predicate"))
         top["_type"].one_of((STATEMENT,))
         top["predicateType"].one_of((PREDICATE,))
-        event = Field(top["predicate"].mapping().get("event"), "$.predicate.event", TrustError).one_of(EVENTS)
+        event = top["predicate"].member("event").one_of(EVENTS)
         more = {ROTATED: ("successor",), REVOKED: ("reason",), EXPIRES: ()}[event]
         said = top["predicate"].members(("event", "key", "time", *more))
         key = _key(said["key"])

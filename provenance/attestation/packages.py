@@ -7,12 +7,12 @@ were edited after they were installed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from provenance.attestation.manifest import DISTRIBUTION, Manifest, Resource
 from provenance.capture.imported_files import merged
-from provenance.capture.unavailable import is_missing, unavailable
+from provenance.capture.unavailable import at, is_missing, mapping, unavailable
 
 _ANNOTATED = ("content_sha256", "origin", "source", "imported_from")
 
@@ -107,13 +107,8 @@ def edited_files(manifest: Manifest) -> dict[str, Any] | None:
 
     ``{"unavailable": reason}`` where it was not found out.
     """
-    found = _recorded_files(manifest, "imported_files", "edited")
-    if found is None or is_missing(found):
-        return found
-    return {
-        f"{known.get('distribution', '?')}: {name}": known.get("actual", unavailable("not recorded"))
-        for name, known in found.items()
-    }
+    files = _recorded_files(manifest, "imported_files", "edited")
+    return _digests(files, lambda name, known: f"{known.get('distribution', '?')}: {name}", "actual")
 
 
 def foreign_files(manifest: Manifest) -> dict[str, Any] | None:
@@ -122,24 +117,27 @@ def foreign_files(manifest: Manifest) -> dict[str, Any] | None:
     ``{"unavailable": reason}`` where it was not found out; None in a manifest from before it was recorded. The kinds
     are those of ``provenance.code.foreign_code``.
     """
-    found = _recorded_files(manifest, "loaded_code", "foreign")
-    if found is None or is_missing(found):
-        return found
-    return {
-        f"{known.get('kind', 'file')} {path}": known.get("sha256", unavailable("not recorded"))
-        for path, known in found.items()
-    }
+    files = _recorded_files(manifest, "loaded_code", "foreign")
+    return _digests(files, lambda path, known: f"{known.get('kind', 'file')} {path}", "sha256")
 
 
 def _recorded_files(manifest: Manifest, capture: str, member: str) -> dict[str, Any] | None:
     """The files under a capture's member of ``machine``, each as a mapping; unavailable; None if not recorded."""
-    captured = manifest.machine.get(capture) if isinstance(manifest.machine, Mapping) else None
+    captured = mapping(manifest.machine).get(capture)
     if captured is None or is_missing(captured):
         return captured
-    files = captured.get(member) if isinstance(captured, Mapping) else None
+    files = mapping(captured).get(member)
     if not isinstance(files, Mapping):
         return unavailable("recorded in another form than this version knows")
-    return {name: found if isinstance(found, Mapping) else {} for name, found in files.items()}
+    return {name: mapping(found) for name, found in files.items()}
+
+
+def _digests(
+    files: dict[str, Any] | None, name: Callable[[str, Mapping[str, Any]], str], digest: str
+) -> dict[str, Any] | None:
+    if files is None or is_missing(files):
+        return files
+    return {name(path, known): known.get(digest, unavailable("not recorded")) for path, known in files.items()}
 
 
 def warnings(manifest: Manifest) -> tuple[str, ...]:
@@ -149,46 +147,35 @@ def warnings(manifest: Manifest) -> tuple[str, ...]:
     distribution, modules imported from elsewhere than the installed package, and metadata that an interrupted
     installation left behind.
     """
-    machine = manifest.machine if isinstance(manifest.machine, Mapping) else {}
-    return (
-        *_file_warnings(machine.get("imported_files")),
-        *_loaded_warnings(machine.get("loaded_code")),
-        *_metadata_warnings(machine.get("distributions")),
-    )
+    return (*_file_warnings(manifest), *_loaded_warnings(manifest), *_metadata_warnings(manifest))
 
 
-def _file_warnings(captured: Any) -> Iterator[str]:
-    if captured is None:
-        return  # a run recorded before the files were compared
-    if not isinstance(captured, Mapping) or not isinstance(captured.get("edited"), Mapping):
-        reason = captured.get("unavailable", "no files named") if isinstance(captured, Mapping) else "no files named"
-        yield f"files of imported packages NOT COMPARED with their RECORDs: {reason}"
+def _file_warnings(manifest: Manifest) -> Iterator[str]:
+    edited = _recorded_files(manifest, "imported_files", "edited") or {}
+    if is_missing(edited):
+        yield f"files of imported packages NOT COMPARED with their RECORDs: {_digest(edited)}"
         return
-    for name, found in captured["edited"].items():
-        known = found if isinstance(found, Mapping) else {}
+    for name, known in edited.items():
         owner, recorded, actual = (known.get(key, "?") for key in ("distribution", "recorded", "actual"))
         yield f"{owner}: {name} EDITED AFTER INSTALLATION: {_digest(recorded)} in RECORD, {_digest(actual)} on disk"
-    unlisted = captured.get("unlisted")
-    if isinstance(unlisted, Mapping):
+    unlisted = at(manifest.machine, "imported_files", "unlisted")
+    if isinstance(unlisted, Mapping) and not is_missing(unlisted):
         names = unlisted.get("first")
         shown = ", ".join(map(str, names[:3])) if isinstance(names, list) else "?"
         yield f"imported files that NO RECORD lists: {unlisted.get('count')} ({shown})"
 
 
-def _loaded_warnings(captured: Any) -> Iterator[str]:
-    if captured is None:
-        return  # a run recorded before loaded code was compared
-    if not isinstance(captured, Mapping) or not isinstance(captured.get("foreign"), Mapping):
-        reason = captured.get("unavailable", "no files named") if isinstance(captured, Mapping) else "no files named"
-        yield f"loaded code NOT COMPARED with what is installed: {reason}"
+def _loaded_warnings(manifest: Manifest) -> Iterator[str]:
+    foreign = _recorded_files(manifest, "loaded_code", "foreign") or {}
+    if is_missing(foreign):
+        yield f"loaded code NOT COMPARED with what is installed: {_digest(foreign)}"
         return
-    for path, found in captured["foreign"].items():
-        known = found if isinstance(found, Mapping) else {}
+    for path, known in foreign.items():
         yield f"{known.get('kind', 'file')} {path} BELONGS TO NO DISTRIBUTION: {_digest(known.get('sha256', '?'))}"
 
 
-def _metadata_warnings(captured: Any) -> Iterator[str]:
-    known = captured if isinstance(captured, Mapping) else {}
+def _metadata_warnings(manifest: Manifest) -> Iterator[str]:
+    known = mapping(at(manifest.machine, "distributions"))
     for item in known.get("disagreements") or ():
         if isinstance(item, Mapping):
             yield f"{item.get('name')}: metadata DISAGREE: {item.get('reason')}"

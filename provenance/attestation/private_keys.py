@@ -101,8 +101,8 @@ def private_pem(key: PrivateKeyTypes, passphrase: bytes | None) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
-def check_private(path: Path, *, folder: bool = True) -> None:
-    """Raise KeyFileError if others can read the private key at ``path`` or, with ``folder``, replace it."""
+def check_private(path: Path) -> None:
+    """Raise KeyFileError if others can read the private key at ``path``, or replace it."""
     if os.name == "nt":
         return  # a file's mode says nothing there; a profile's folders are its user's alone
     try:
@@ -114,7 +114,7 @@ def check_private(path: Path, *, folder: bool = True) -> None:
             f"{path}: mode {stat.S_IMODE(mode):o}, others may read the private key (expected 600)",
             f"chmod 600 {path}; if others may have read it, move it away and let a new one be made",
         )
-    if folder and home & 0o022:
+    if home & 0o022:
         raise KeyFileError(
             f"{path.parent}: mode {stat.S_IMODE(home):o}, others may put their own key there (expected 700)",
             f"chmod 700 {path.parent}",
@@ -167,7 +167,7 @@ def _by_uri(source: str, public: PublicKey | None, ask: Ask) -> tuple[MessageSig
     if public is None:
         raise KeyFileError(f"{source}: needs its public key", "give the public key's file, too")
     if scheme == "file2":
-        check_private(Path(source.partition(":")[2]), folder=True)
+        check_private(Path(source.partition(":")[2]))
     try:
         key = SSlibKey.from_crypto(load_pem_public_key(public.pem.encode()))
         return AnySigner.from_priv_key_uri(source, key, lambda name: ask(f"{name} of {source}").decode()), public

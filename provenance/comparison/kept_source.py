@@ -77,7 +77,7 @@ def differs(state: Mapping[str, Any], kept: Collection[str] = ()) -> bool:
         count_of(state.get("changed")),
         members(state.get("changed")).get("files"),
         untracked_files(untracked, COPIED) or untracked_files(untracked, LEFT_OUT) or untracked_not_named(untracked),
-        members(state.get("submodules")).get("changed"),
+        changed_submodules(state),
     )
     return any(named) or any(map(is_source, kept))
 

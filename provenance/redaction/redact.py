@@ -245,7 +245,8 @@ def _value_start(line: str, name: re.Match[str], spaced: bool) -> tuple[int, boo
 
 def _find_value(line: str, name: re.Match[str], start: int, kind: str, alone: bool, closed: bool) -> _Value:
     """The value that begins at ``start``: what a reader of this format would take for it, or more."""
-    start = _end_at(_ANNOTATION, line, start)
+    annotation = _ANNOTATION.match(line, start)
+    start = annotation.end() if annotation and annotation.end() < len(line) else start
     if already := _MARKER.match(line, start):
         return _Value(already.end(), already.end(), "")
     if harmless := _HARMLESS.match(line, start):
@@ -262,11 +263,6 @@ def _find_value(line: str, name: re.Match[str], start: int, kind: str, alone: bo
         return _Value(end, end, "")
     mark = '"' if line[name.end() : name.end() + 1] == '"' and closed else ""  # so that JSON stays JSON
     return _Value(start, end, f"{mark}{marker(kind)}{mark}")
-
-
-def _end_at(pattern: re.Pattern[str], line: str, start: int) -> int:
-    match = pattern.match(line, start)
-    return match.end() if match and match.end() < len(line) else start
 
 
 def _indent(line: str) -> int:

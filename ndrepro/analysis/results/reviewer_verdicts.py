@@ -198,9 +198,7 @@ def _attestation(
     verdict = said["verdict"].one_of(VERDICTS)
     epochs = tuple(item.integer(minimum=1) for item in said["epochs"].items())
     differences = tuple(item.text() for item in said["differences"].items())
-    repeated = tuple(
-        Field(item.mapping().get("run"), f"{item.path}.run", ManifestError).text() for item in said["repeated"].items()
-    )
+    repeated = tuple(item.member("run").text() for item in said["repeated"].items())
     if len(digests) != 1 + len(repeated) or not repeated:
         raise _NotHeld(f"{len(digests)} subjects for a run and {len(repeated)} repetitions")
     run = by_digest.get(digests[0])
@@ -228,9 +226,7 @@ def _attestation(
 
 def _claims(said: Mapping[str, Field]) -> tuple[ClaimCheck, ...]:
     """The claims of the whole run and then those of every repetition. Raises ManifestError for one of another form."""
-    parts = [said["claims"]]
-    for item in said["repeated"].items():
-        parts.append(Field(item.mapping().get("claims"), f"{item.path}.claims", ManifestError))
+    parts = [said["claims"], *(item.member("claims") for item in said["repeated"].items())]
     members = [item.members(("name", "status", "evidence")) for part in parts for item in part.items()]
     return tuple(
         ClaimCheck(item["name"].text(), item["status"].one_of(STATUSES), item["evidence"].text()) for item in members
@@ -248,10 +244,7 @@ def _signed_on(payload: bytes) -> str | None:
 
 def _sandbox(said: Mapping[str, Field]) -> str:
     """The sandbox that a verdict names; "" where it is from before there were sandboxes."""
-    if "execution" not in said:
-        return ""
-    execution = said["execution"]
-    return Field(execution.mapping().get("sandbox"), f"{execution.path}.sandbox", ManifestError).one_of(SANDBOXES)
+    return said["execution"].member("sandbox").one_of(SANDBOXES) if "execution" in said else ""
 
 
 def _same_results(run: ResultRow | OtherRun, repeats: Sequence[ResultRow | OtherRun]) -> None:

@@ -24,7 +24,7 @@ from provenance.attestation.dsse import (
 )
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.private_keys import signer_of
-from provenance.errors import EnvelopeError, KeyFileError, ProvenanceError, TrustError, UsageError
+from provenance.errors import EnvelopeError, KeyFileError, ProvenanceError, TrustError
 from provenance.signatures.public_key import PublicKey, pae
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -145,15 +145,12 @@ def test_a_key_answers_yes_or_no(ring: KeyRing, tmp_path: Path, envelope: dict[s
     assert KeyRing(tmp_path / "other").public_key().verifies(signature, message) is False
 
 
-def test_a_threshold_counts_different_keys(ring: KeyRing, tmp_path: Path, envelope: dict[str, Any]) -> None:
+def test_every_key_that_signed_is_named(ring: KeyRing, tmp_path: Path, envelope: dict[str, Any]) -> None:
     other = KeyRing(tmp_path / "other")
     keys = [ring.public_key(), other.public_key()]
     both = [*envelope["signatures"], *sign_envelope(PAYLOAD, other.signer())["signatures"]]
-    assert len(verify_envelope({**envelope, "signatures": both}, keys, threshold=2).signers) == 2
-    with pytest.raises(TrustError, match="1 of the trusted keys signed, expected 2"):
-        verify_envelope(envelope, keys, threshold=2)
-    with pytest.raises(UsageError):
-        verify_envelope(envelope, keys, threshold=0)
+    assert verify_envelope({**envelope, "signatures": both}, keys).signers == (ring.keyid, other.keyid)
+    assert verify_envelope(envelope, keys).signers == (ring.keyid,)
 
 
 @given(data=st.data())
