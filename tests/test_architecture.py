@@ -118,7 +118,7 @@ WALLS: dict[str, Wall] = {
     # The one place at which runs that are read get the checks of their contents.
     "ndrepro.analysis.content_checks": wall("ndrepro.execution.verification ndrepro.protocol provenance"),
     # Measures the distance between two networks' weights.
-    "ndrepro.analysis.results.reproduction_evidence": wall("ndrepro.analysis ndrepro.protocol provenance", "numpy"),
+    "ndrepro.analysis.verdicts.reproduction_evidence": wall("ndrepro.analysis ndrepro.protocol provenance", "numpy"),
     "ndrepro.report": wall(
         "ndrepro.report ndrepro.checklists ndrepro.analysis ndrepro.text ndrepro.protocol provenance",
         "numpy jinja2 markupsafe matplotlib",

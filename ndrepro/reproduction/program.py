@@ -15,7 +15,7 @@ from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
 from ndrepro.text.plurals import first_of, plural
 
 if TYPE_CHECKING:
-    from ndrepro.analysis.program_results import ProgramResults
+    from ndrepro.analysis.verdicts.program_results import ProgramResults
     from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
     from ndrepro.execution.program_reproduction.private_folder import PrivateFolder
     from ndrepro.execution.programs.program_run import FinishedProgram
@@ -43,8 +43,8 @@ def of_program(
     quiet: bool,
 ) -> Reproduction:
     """Execute a program's or script's command again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
-    from ndrepro.analysis.results.program_verdict import judge_program
-    from ndrepro.analysis.results.run_conditions import conditions_claim
+    from ndrepro.analysis.verdicts.program_verdict import judge_program
+    from ndrepro.analysis.verdicts.run_conditions import conditions_claim
     from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
     from ndrepro.execution.program_reproduction.nested_runs import manifests_below
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
@@ -199,7 +199,7 @@ def _stayed(manifest: Manifest) -> tuple[ClaimCheck, ...]:
 
 
 def _side(folder: RunFolder) -> ProgramResults:
-    from ndrepro.analysis.program_results import ProgramResults
+    from ndrepro.analysis.verdicts.program_results import ProgramResults
     from ndrepro.execution.runs.run_lookup import read_recorded
     from ndrepro.protocol.run_kind import SCRIPT, run_kind
 

@@ -11,7 +11,7 @@ from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.verdicts import FAILED, FLAGGED, INCONSISTENT, PASSING, UNDECIDED, VERDICTS, ClaimCheck
 
 if TYPE_CHECKING:
-    from ndrepro.analysis.results.reproduction_verdict import Judgement
+    from ndrepro.analysis.verdicts.reproduction_verdict import Judgement
     from ndrepro.execution.reproduce.code_execution import Consent, Execution
     from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
     from ndrepro.execution.runs.run import RunOptions

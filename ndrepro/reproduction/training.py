@@ -11,7 +11,7 @@ from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
 from ndrepro.reproduction.reproduction import Draw, Permission, Reproduction, attested
 
 if TYPE_CHECKING:
-    from ndrepro.analysis.results.reproduction_verdict import Judgement
+    from ndrepro.analysis.verdicts.reproduction_verdict import Judgement
     from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
     from ndrepro.execution.runs.observer import Observer
     from ndrepro.execution.runs.run import Finished, RunOptions
@@ -28,7 +28,7 @@ def of_training(
     watching: AbstractContextManager[Observer] | None,
 ) -> Reproduction:
     """Train a run again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
-    from ndrepro.analysis.results.code_claim import beside_own_network
+    from ndrepro.analysis.verdicts.code_claim import beside_own_network
     from ndrepro.execution.reproduce import reexecute
     from ndrepro.execution.reproduce.recorded_code import recorded_code
     from ndrepro.execution.runs.observer import Observer
@@ -55,7 +55,7 @@ def _judged(
     original: Original, plan: ReexecutionPlan, repeated: tuple[Finished, ...], options: RunOptions
 ) -> tuple[Judgement, ...]:
     from ndrepro.analysis.results.replicates import replicates_of
-    from ndrepro.analysis.results.reproduction_verdict import judge
+    from ndrepro.analysis.verdicts.reproduction_verdict import judge
     from provenance.attestation.trust import TrustPolicy
 
     accuracies: tuple[float, ...] = ()
@@ -79,8 +79,8 @@ def _evaluated(
     The weights are evaluated again unless a repetition had the same weights and results bit for bit. What an image of
     the author's choice reports shows nothing of that: then they are evaluated in this machine's own environment.
     """
-    from ndrepro.analysis.results.code_claim import image_claim
-    from ndrepro.analysis.results.reproduction_claims import evaluation_claim, evaluation_implied
+    from ndrepro.analysis.verdicts.code_claim import image_claim
+    from ndrepro.analysis.verdicts.reproduction_claims import evaluation_claim, evaluation_implied
     from ndrepro.execution.reproduce import reexecute
     from ndrepro.protocol.messages import Request, read_json
 
@@ -98,7 +98,7 @@ def _evaluated_outside(
     original: Original, plan: ReexecutionPlan, options: RunOptions, permission: Permission, observer: Observer
 ) -> tuple[ClaimCheck, ...]:
     """The claims that this machine's own environment checks of a run in an image of its author's choice."""
-    from ndrepro.analysis.results.reproduction_claims import outside_claims, outside_not_possible
+    from ndrepro.analysis.verdicts.reproduction_claims import outside_claims, outside_not_possible
     from ndrepro.execution.reproduce import reexecute
     from ndrepro.protocol.image_reference import MAIN
     from provenance.errors import ProvenanceError
@@ -119,9 +119,9 @@ def _claims_of_run(
     original: Original, plan: ReexecutionPlan, repetitions: tuple[Finished, ...], evaluated: tuple[ClaimCheck, ...]
 ) -> tuple[ClaimCheck, ...]:
     """The claims that no repetition checks: the code, the machine, and the epochs that were not drawn."""
-    from ndrepro.analysis.results.code_claim import IMAGE, code_claim
-    from ndrepro.analysis.results.run_conditions import asserted_claim, conditions_claim
-    from ndrepro.analysis.unexpected_files import unexpected_claim
+    from ndrepro.analysis.verdicts.code_claim import IMAGE, code_claim
+    from ndrepro.analysis.verdicts.run_conditions import asserted_claim, conditions_claim
+    from ndrepro.analysis.verdicts.unexpected_files import unexpected_claim
     from ndrepro.execution.runs.run_lookup import read_recorded
 
     flagged = any(each.name == IMAGE and each.status == FLAGGED for each in evaluated)

@@ -30,9 +30,9 @@ from forged_states import random_weights
 from real_runs import Bench
 from safetensors.numpy import load_file
 
-from ndrepro.analysis.results.reproduction_claims import RESULTS, evaluation_claim
-from ndrepro.analysis.results.reproduction_evidence import compare_with
-from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
+from ndrepro.analysis.verdicts.reproduction_claims import RESULTS, evaluation_claim
+from ndrepro.analysis.verdicts.reproduction_evidence import compare_with
+from ndrepro.analysis.verdicts.reproduction_verdict import Judgement, judge
 from ndrepro.execution.reproduce.reexecute import evaluation_of, execute
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished

@@ -18,8 +18,8 @@ import pytest
 from dishonest_author import copied, edit_results, edit_trail, manifest_of, sign_again, verified
 from real_runs import Bench
 
-from ndrepro.analysis.results.reproduction_claims import evaluation_implied
-from ndrepro.analysis.results.reproduction_verdict import judge
+from ndrepro.analysis.verdicts.reproduction_claims import evaluation_implied
+from ndrepro.analysis.verdicts.reproduction_verdict import judge
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.layout import RunFolder

@@ -23,8 +23,7 @@ import pytest
 from compared_runs import manifest, put
 from site_folders import row, site
 
-from ndrepro.analysis.code_concerns import code_concerns
-from ndrepro.analysis.results.code_claim import code_claim
+from ndrepro.analysis.verdicts.code_claim import code_claim, code_concerns
 from ndrepro.protocol.verdicts import CHECKED, FLAGGED, NOT_CHECKED
 from provenance.capture.distribution_metadata import recorded_files
 from provenance.code.witness import Witness

@@ -22,8 +22,8 @@ import pytest
 from compared_runs import manifest, put
 from site_folders import row, site
 
-from ndrepro.analysis.code_concerns import code_concerns
 from ndrepro.analysis.comparison.causes import find_causes
+from ndrepro.analysis.verdicts.code_claim import code_concerns
 from ndrepro.execution.runs.child_process import child_variables
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.messages import Request

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from strange_programs import CONFINED, Stranger, manifest_of
 
-from ndrepro.analysis.notebook_times import without_times
-from ndrepro.analysis.timed_names import pairs
+from ndrepro.analysis.verdicts.notebook_times import without_times
+from ndrepro.analysis.verdicts.timed_names import pairs
 from ndrepro.execution.program_reproduction.launchers import started_by
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.program_record import ProgramRecord

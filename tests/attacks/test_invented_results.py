@@ -17,8 +17,8 @@ import pytest
 from program_projects import Project
 from script_runs import ScriptRun, sign_again
 
-from ndrepro.analysis.program_results import ProgramResults
-from ndrepro.analysis.results.program_verdict import judge_program
+from ndrepro.analysis.verdicts.program_results import ProgramResults
+from ndrepro.analysis.verdicts.program_verdict import judge_program
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import claim

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from strange_programs import CONFINED, Stranger, manifest_of, statuses
 
-from ndrepro.analysis.results.program_verdict import _trails
+from ndrepro.analysis.verdicts.program_verdict import _trails
 from ndrepro.protocol.errors import SandboxError, TrainingFailed
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.manifest import DISTRIBUTION

@@ -16,8 +16,8 @@ from real_runs import Bench
 
 from ndrepro.analysis.comparison.side import read_side
 from ndrepro.analysis.results.replicates import Replicates, replicates_of
-from ndrepro.analysis.results.reproduction_evidence import _compare_weights
 from ndrepro.analysis.results.results import Results, read_results
+from ndrepro.analysis.verdicts.reproduction_evidence import _compare_weights
 from ndrepro.cli.display import output
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import CheckpointError

@@ -16,8 +16,8 @@ import pytest
 from dishonest_author import copied, edit_results, edit_trail, manifest_of, other_trajectory
 from real_runs import Bench
 
-from ndrepro.analysis.results.code_claim import image_claim
-from ndrepro.analysis.results.reproduction_verdict import judge
+from ndrepro.analysis.verdicts.code_claim import image_claim
+from ndrepro.analysis.verdicts.reproduction_verdict import judge
 from ndrepro.execution.containers import engines
 from ndrepro.execution.reproduce.recorded_code import environment_differences, recorded_code
 from ndrepro.execution.runs.run import Finished
@@ -47,7 +47,7 @@ def test_losses_from_the_last_equal_state_decide(
 ) -> None:
     """Ten equal steps, then other images: rounding brings one forward pass of equal weights nowhere near."""
     monkeypatch.setattr(
-        "ndrepro.analysis.results.reproduction_evidence.unequal_conditions", lambda one, two: ("cpu",)
+        "ndrepro.analysis.verdicts.reproduction_evidence.unequal_conditions", lambda one, two: ("cpu",)
     )  # as on another processor
     folder = copied(honest.folder, tmp_path)
     losses_from(folder, 3, factor)
@@ -58,7 +58,7 @@ def test_losses_from_the_last_equal_state_decide(
 def test_few_or_scattered_replicates_judge_nothing(
     honest: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ndrepro.analysis.results.reproduction_evidence.unequal_conditions", lambda one, two: ("cpu",))
+    monkeypatch.setattr("ndrepro.analysis.verdicts.reproduction_evidence.unequal_conditions", lambda one, two: ("cpu",))
     folder = copied(honest.folder, tmp_path)
     other_trajectory(folder)
     edit_results(folder, 4, train_loss=0.5)

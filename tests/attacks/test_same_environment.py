@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from compared_runs import manifest
 
-from ndrepro.analysis.results.run_conditions import unequal_conditions
+from ndrepro.analysis.verdicts.run_conditions import unequal_conditions
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.packages import resources
 from provenance.capture import distributions

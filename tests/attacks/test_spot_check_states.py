@@ -22,7 +22,7 @@ from dishonest_author import (
 from forged_states import FORGERIES, forged
 from real_runs import Bench
 
-from ndrepro.analysis.results.reproduction_verdict import judge
+from ndrepro.analysis.verdicts.reproduction_verdict import judge
 from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import CheckpointError

@@ -14,7 +14,7 @@ from real_runs import Bench
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from ndrepro.analysis.results.reproduction_verdict import Judgement, judge
+from ndrepro.analysis.verdicts.reproduction_verdict import Judgement, judge
 from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.recorded_code import recorded_code
 from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan, drawn_epochs, execute, plan

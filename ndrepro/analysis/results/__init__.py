@@ -1,1 +1,1 @@
-"""Verified manifests to rows of results, replicates and verdicts."""
+"""Verified manifests to rows of results, and the verdicts that reviewers signed on them."""

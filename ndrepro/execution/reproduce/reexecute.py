@@ -2,7 +2,7 @@
 
 Everything is taken from what was signed (experiment, environment, code, the checkpoint's digest); what is not
 available is listed before anything starts. The new run has a manifest of its own that points to the first. Judging the
-two is ``ndrepro.analysis.results.reproduction_verdict``'s part; here nothing is compared.
+two is ``ndrepro.analysis.verdicts.reproduction_verdict``'s part; here nothing is compared.
 
 A spot check draws epochs (``epoch_draw``) and trains each of them again from the nearest checkpoint before it whose
 state has the digest that was signed. The start of a run needs no checkpoint: its weights are drawn from the seed; nor

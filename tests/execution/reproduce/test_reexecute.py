@@ -26,7 +26,7 @@ from dishonest_author import (
 )
 from real_runs import Bench
 
-from ndrepro.analysis.results.reproduction_verdict import judge
+from ndrepro.analysis.verdicts.reproduction_verdict import judge
 from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.reexecute import Original, drawn_epochs, execute
 from ndrepro.execution.runs.data_check import locate

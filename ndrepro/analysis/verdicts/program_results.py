@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.unexpected_files import unexpected_claim
+from ndrepro.analysis.verdicts.unexpected_files import unexpected_claim
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import (
     DECLARED,

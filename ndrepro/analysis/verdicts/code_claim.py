@@ -1,20 +1,30 @@
-"""The claim that the named libraries and the recorded code alone gave the results, of a run and its repetitions."""
+"""The claim that the named libraries and the recorded code alone gave the results, of a run and its repetitions.
+
+A run with a concern may be as honest as any: a profiler's hook is one too. But its results are not those of the named
+versions alone, so nobody can conclude from an equal repetition that they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from ndrepro.analysis.code_concerns import code_concerns, code_is_known
-from ndrepro.analysis.results.reproduction_claims import DATA, EVALUATION, OUTSIDE_DATA
+from ndrepro.analysis.verdicts.reproduction_claims import DATA, EVALUATION, OUTSIDE_DATA
 from ndrepro.protocol.messages import Request
 from ndrepro.protocol.verdicts import CHECKED, FLAGGED, NOT_CHECKED, ClaimCheck, claim
+from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import Manifest
+from provenance.attestation.packages import edited_files, foreign_files
+from provenance.capture.unavailable import is_missing
 
 UNEDITED = "libraries and loaded code"
 IMAGE = "container image"
 # what the process that trains or evaluates says of itself, and no comparison of two runs shows
 _SAID_OF_ITSELF = (UNEDITED, EVALUATION, DATA, OUTSIDE_DATA)
+_NAMED = 3
+# what uv and virtualenv add to an environment, and no RECORD lists: every process of it executes them
+_OF_ENVIRONMENTS = {"_virtualenv.pth", "_virtualenv.py"}
 
 
 def code_claim(original: Manifest, repetitions: Sequence[Manifest], *, image_alone: bool = False) -> ClaimCheck:
@@ -28,13 +38,55 @@ def code_claim(original: Manifest, repetitions: Sequence[Manifest], *, image_alo
     found += [f"the repetition: {sentence}" for sentence in here]
     if found:
         return ClaimCheck(UNEDITED, FLAGGED, "; ".join(found))
-    if not all(map(code_is_known, (original, *repetitions))):
+    if any(edited_files(manifest) is None for manifest in (original, *repetitions)):
         return claim(UNEDITED, None, "recorded before library files were compared with their RECORDs")
     if image_alone:
         return claim(UNEDITED, None, "nothing outside the container image looked, and its author chose the image")
     return claim(
         UNEDITED, True, "the files of the libraries are as their RECORDs list them, and nothing else was loaded"
     )
+
+
+def code_concerns(manifest: Manifest) -> tuple[str, ...]:
+    """A sentence for each reason to doubt that the recorded code and versions alone gave the results; () for none."""
+    return (*_library_concerns(manifest), *_foreign_concerns(manifest))
+
+
+def _library_concerns(manifest: Manifest) -> Iterator[str]:
+    edited = edited_files(manifest)
+    if edited is None:
+        return
+    if is_missing(edited):
+        yield f"libraries not compared with their RECORDs: {_reason(edited)}"
+    elif edited:
+        yield f"edited libraries: {plural(len(edited), 'file')} ({_first(edited)})"
+    captured = manifest.machine["imported_files"]
+    witness = captured.get("witness") if isinstance(captured, Mapping) else None
+    if is_missing(witness):
+        yield f"libraries compared by the training process alone: {_reason(witness)}"
+
+
+def _foreign_concerns(manifest: Manifest) -> Iterator[str]:
+    foreign = foreign_files(manifest)
+    if foreign is None:
+        return
+    if is_missing(foreign):
+        yield f"loaded code not compared with what is installed: {_reason(foreign)}"
+    elif foreign:
+        count = manifest.machine["loaded_code"].get("count")
+        known = count if isinstance(count, int) and count > len(foreign) else len(foreign)
+        hook = {name.rpartition("/")[2] for name in foreign} <= _OF_ENVIRONMENTS
+        cure = "; uv or virtualenv wrote it for pip: remove it from the environment" if hook else ""
+        yield f"code that belongs to no distribution: {plural(known, 'file')} ({_first(foreign)}){cure}"
+
+
+def _first(names: Mapping[str, Any]) -> str:
+    shown = sorted(names)[:_NAMED]
+    return ", ".join(shown) + (", ..." if len(names) > len(shown) else "")
+
+
+def _reason(missing: Any) -> str:
+    return str(next(iter(missing.values()), "?"))
 
 
 def image_claim(request: Request, *, named: bool) -> ClaimCheck | None:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ndrepro.analysis.program_results import ProgramResults
-from ndrepro.analysis.results.program_verdict import judge_program
-from ndrepro.analysis.results.reproduction_verdict import Judgement
-from ndrepro.analysis.results.run_conditions import ASSERTED
+from ndrepro.analysis.verdicts.program_results import ProgramResults
+from ndrepro.analysis.verdicts.program_verdict import judge_program
+from ndrepro.analysis.verdicts.reproduction_verdict import Judgement
+from ndrepro.analysis.verdicts.run_conditions import ASSERTED
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import CHECKED, FAILED, NOT_CHECKED, claim
 from provenance.formats.digest import bytes_digest

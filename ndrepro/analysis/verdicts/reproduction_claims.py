@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from ndrepro.analysis.results.data_evidence import compare_data
-from ndrepro.analysis.results.reproduction_evidence import ReproductionEvidence, relative_difference
+from ndrepro.analysis.verdicts.data_evidence import compare_data
+from ndrepro.analysis.verdicts.reproduction_evidence import ReproductionEvidence, relative_difference
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Evaluated, Scores, read_json

@@ -25,10 +25,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ndrepro.analysis.results.reproduction_claims import DATA, Tolerance, claims_of
-from ndrepro.analysis.results.reproduction_evidence import ReproductionEvidence, compare_with
 from ndrepro.analysis.statistics.intervals import prediction_interval
 from ndrepro.analysis.statistics.samples import TooLittle
+from ndrepro.analysis.verdicts.reproduction_claims import DATA, Tolerance, claims_of
+from ndrepro.analysis.verdicts.reproduction_evidence import ReproductionEvidence, compare_with
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import (
     CLOSE,

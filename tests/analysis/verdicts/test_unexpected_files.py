@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from compared_runs import manifest
 
-from ndrepro.analysis.unexpected_files import unexpected_claim, unexpected_files
+from ndrepro.analysis.verdicts.unexpected_files import unexpected_claim, unexpected_files
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Artifact, Manifest, Resource
 from provenance.attestation.statement import Statement

@@ -33,12 +33,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.notebook_times import without_times
-from ndrepro.analysis.program_results import ProgramResults
-from ndrepro.analysis.results.reproduction_claims import Tolerance
-from ndrepro.analysis.results.reproduction_verdict import Judgement
-from ndrepro.analysis.results.run_conditions import asserted_claim
-from ndrepro.analysis.timed_names import pairs
+from ndrepro.analysis.verdicts.notebook_times import without_times
+from ndrepro.analysis.verdicts.program_results import ProgramResults
+from ndrepro.analysis.verdicts.reproduction_claims import Tolerance
+from ndrepro.analysis.verdicts.reproduction_verdict import Judgement
+from ndrepro.analysis.verdicts.run_conditions import asserted_claim
+from ndrepro.analysis.verdicts.timed_names import pairs
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import (
     STANDARD_OUTPUT,

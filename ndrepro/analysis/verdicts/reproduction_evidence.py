@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.results.data_evidence import DataEvidence, compare_data
-from ndrepro.analysis.results.run_conditions import promises_bits, unequal_conditions
+from ndrepro.analysis.verdicts.data_evidence import DataEvidence, compare_data
+from ndrepro.analysis.verdicts.run_conditions import promises_bits, unequal_conditions
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, read_json

@@ -1,0 +1,1 @@
+"""What a repetition shows: two runs compared, claim by claim, and the verdict."""
