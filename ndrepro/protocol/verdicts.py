@@ -13,7 +13,7 @@ verdicts.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE_V1 = "urn:ndrepro:verdict:v1"
@@ -42,10 +42,6 @@ class ClaimCheck:
     name: str
     status: str
     evidence: str
-
-    def to_json(self) -> dict[str, str]:
-        """Name, status and evidence."""
-        return asdict(self)
 
 
 def claim(name: str, holds: bool | None, evidence: str) -> ClaimCheck:

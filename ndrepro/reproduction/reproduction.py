@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.verdicts import FAILED, FLAGGED, INCONSISTENT, PASSING, UNDECIDED, VERDICTS, ClaimCheck
+from ndrepro.text.plain_json import plain
 
 if TYPE_CHECKING:
     from ndrepro.analysis.verdicts.reproduction_verdict import Judgement
@@ -63,20 +64,16 @@ class Reproduction:
     @property
     def predicate(self) -> dict[str, Any]:
         """What is signed: see ``ndrepro.protocol.verdicts``."""
-        challenge = self.plan.challenge
-        return {
+        repeated = zip(self.folders, self.judgements, strict=True)
+        members = {
             "run": self.run,
             "verdict": self.verdict,
-            "challenge": None if challenge is None else challenge.to_json(),
-            "epochs": list(self.plan.epochs),
-            "differences": list(self.plan.differences),
-            "execution": self.plan.execution.to_json(),
-            "claims": [claim.to_json() for claim in self.claims],
-            "repeated": [
-                {"run": folder.name, **judgement.to_json()}
-                for folder, judgement in zip(self.folders, self.judgements, strict=True)
-            ],
+            **{name: getattr(self.plan, name) for name in ("challenge", "epochs", "differences", "execution")},
+            "claims": self.claims,
+            "repeated": [{"run": folder.name, **plain(judgement)} for folder, judgement in repeated],
         }
+        document: dict[str, Any] = plain(members)
+        return document
 
     def to_json(self) -> dict[str, Any]:
         """The signed verdict's predicate, and ``attestation``, the path of its file."""

@@ -17,11 +17,11 @@ given by the caller as ``{"unavailable": reason}`` and kept verbatim.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 from provenance.errors import ManifestError
-from provenance.formats.strict_json import Field
+from provenance.formats.strict_json import Count, Field, Sha256, Text, read_record
 
 SCHEMA_V1 = "urn:ndrepro:run:v1"
 # dependencies of every kind of run, and the byproduct that says what went wrong with recording
@@ -90,19 +90,9 @@ def source_resource(captured: Mapping[str, Any]) -> Resource:
 class Artifact:
     """A file of the run folder: its path inside the folder with "/" between the parts, size in bytes, SHA-256."""
 
-    path: str
-    size: int
-    sha256: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Path, size and SHA-256."""
-        return {"path": self.path, "size": self.size, "sha256": self.sha256}
-
-    @classmethod
-    def from_json(cls, field: Field) -> Artifact:
-        """The artifact that ``to_json`` wrote. Raises the field's error."""
-        members = field.members(("path", "size", "sha256"))
-        return cls(members["path"].text(), members["size"].integer(0), members["sha256"].sha256())
+    path: Text
+    size: Count
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -133,36 +123,16 @@ class Attempt:
 class Builder:
     """Who ran it: a URI, and the versions of what it is made of."""
 
-    id: str
-    version: Mapping[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Identifier and versions."""
-        return {"id": self.id, "version": dict(self.version)}
-
-    @classmethod
-    def from_json(cls, field: Field) -> Builder:
-        """The builder that ``to_json`` wrote. Raises the field's error."""
-        members = field.members(("id", "version"))
-        return cls(members["id"].text(), members["version"].texts())
+    id: Text
+    version: Annotated[Mapping[str, str], Field.texts]
 
 
 @dataclass(frozen=True)
 class LedgerReference:
     """The ledger's entry that began this attempt: its sequence number and the SHA-256 of its line."""
 
-    sequence: int
-    digest: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Sequence number and digest."""
-        return {"sequence": self.sequence, "digest": self.digest}
-
-    @classmethod
-    def from_json(cls, field: Field) -> LedgerReference:
-        """The reference that ``to_json`` wrote. Raises the field's error."""
-        members = field.members(("sequence", "digest"))
-        return cls(members["sequence"].integer(1), members["digest"].sha256())
+    sequence: Annotated[int, lambda field: field.integer(1)]
+    digest: Sha256
 
 
 @dataclass(frozen=True)
@@ -216,7 +186,7 @@ class Manifest:
                 "resolvedDependencies": [resource.to_json() for resource in self.dependencies],
             },
             "runDetails": {
-                "builder": self.builder.to_json(),
+                "builder": {"id": self.builder.id, "version": dict(self.builder.version)},
                 "metadata": {
                     "invocationId": self.invocation_id,
                     "startedOn": self.started_on,
@@ -227,8 +197,8 @@ class Manifest:
                 "exitCode": exit_code,
                 "attempts": [attempt.to_json() for attempt in self.attempts],
                 "machine": self.machine,
-                "ledger": self.ledger.to_json(),
-                "artifacts": [artifact.to_json() for artifact in self.artifacts],
+                "ledger": asdict(self.ledger),
+                "artifacts": [dict(vars(artifact)) for artifact in self.artifacts],
             },
         }
 
@@ -258,7 +228,7 @@ def _read_v1(predicate: Field) -> Manifest:
         external_parameters=definition["externalParameters"].mapping(),
         internal_parameters=definition["internalParameters"].mapping(),
         dependencies=tuple(map(Resource.from_json, definition["resolvedDependencies"].items())),
-        builder=Builder.from_json(details["builder"]),
+        builder=read_record(Builder, details["builder"]),
         invocation_id=metadata["invocationId"].identifier(),
         started_on=metadata["startedOn"].time(),
         finished_on=metadata["finishedOn"].time(),
@@ -267,8 +237,8 @@ def _read_v1(predicate: Field) -> Manifest:
         exit_code=_exit_code(details["exitCode"]),
         attempts=tuple(map(Attempt.from_json, details["attempts"].items())),
         machine=details["machine"].value,
-        ledger=LedgerReference.from_json(details["ledger"]),
-        artifacts=tuple(map(Artifact.from_json, details["artifacts"].items())),
+        ledger=read_record(LedgerReference, details["ledger"]),
+        artifacts=tuple(read_record(Artifact, each) for each in details["artifacts"].items()),
     )
 
 

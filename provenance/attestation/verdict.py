@@ -22,10 +22,6 @@ class Check:
     message: str
     cure: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Every field."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -72,7 +68,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Whether the run verifies, the signers, and every check; not the manifest itself."""
-        checks = [check.to_json() for check in self.checks]
+        checks = [asdict(check) for check in self.checks]
         return {"ok": self.ok, "signer": self.signer, "signers": list(self.signers), "checks": checks}
 
 

@@ -163,6 +163,8 @@ def count(field: Field) -> int:
 
 
 Count = Annotated[int, count]
+Text = Annotated[str, Field.text]
+Sha256 = Annotated[str, Field.sha256]
 
 
 def read_record(

@@ -43,7 +43,7 @@ from provenance.errors import DigestError, ProvenanceError, UsageError, message_
 from provenance.formats.atomic_io import make_folder, storage_error, sync_folder, write_atomically
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest
-from provenance.formats.strict_json import Field, timestamp
+from provenance.formats.strict_json import Field, read_record, timestamp
 from provenance.ledger_entries.entry import CHECKPOINT, Entry
 from provenance.redaction.redact import redact_text
 from provenance.signatures.public_key import PublicKey
@@ -123,7 +123,7 @@ class Recorder:
         """
         folder = Path(folder)
         ledger = ledger if isinstance(ledger, Ledger) else Ledger(Path(ledger))
-        builder = builder if isinstance(builder, Builder) else Builder.from_json(Field(dict(builder), "builder"))
+        builder = builder if isinstance(builder, Builder) else read_record(Builder, Field(dict(builder), "builder"))
         Field(run_id, "run_id", UsageError).identifier()
         parameters = canonical_bytes(external_parameters)
         if ledger.path.resolve().is_relative_to(folder.resolve()):

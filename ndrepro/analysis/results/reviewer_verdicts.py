@@ -38,6 +38,7 @@ from ndrepro.protocol.verdicts import (
     VERDICTS,
     ClaimCheck,
 )
+from ndrepro.text.plain_json import plain
 from provenance.attestation.dsse import verify_envelope
 from provenance.attestation.trust import TrustedKey, TrustPolicy
 from provenance.errors import ManifestError, ProvenanceError, TrustError
@@ -77,17 +78,8 @@ class Attestation(Generic[_Run]):
 
     def to_json(self) -> dict[str, Any]:
         """Verdict, run, signer and claims."""
-        return {
-            "run": self.run.run_id,
-            "verdict": self.verdict,
-            "signer": self.signer,
-            "by_another": self.by_another,
-            "epochs": list(self.epochs),
-            "repeated": list(self.repeated),
-            "differences": list(self.differences),
-            "claims": [item.to_json() for item in self.claims],
-            "sandbox": self.sandbox,
-        }
+        names = ("verdict", "signer", "by_another", "epochs", "repeated", "differences", "claims", "sandbox")
+        return {"run": self.run.run_id, **{name: plain(getattr(self, name)) for name in names}}
 
 
 AnyAttestation = Attestation[ResultRow] | Attestation[OtherRun]

@@ -19,11 +19,9 @@ replicates, or such as spread too far, decide nothing.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from ndrepro.analysis.statistics.intervals import prediction_interval
 from ndrepro.analysis.statistics.samples import TooLittle
@@ -76,15 +74,6 @@ class Judgement:
     def passes(self) -> bool:
         """Whether the run's claims hold."""
         return self.verdict in PASSING
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field; a difference that is not finite as a word."""
-        document = asdict(self)
-        for name in ("largest_loss_difference", "weight_distance"):
-            if document[name] is not None and not math.isfinite(document[name]):
-                document[name] = str(document[name])
-        plain: dict[str, Any] = json.loads(json.dumps(document))
-        return plain
 
 
 def judge(original: RunFolder, again: RunFolder, replicates: Sequence[float] = ()) -> Judgement:

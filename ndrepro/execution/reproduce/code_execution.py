@@ -108,10 +108,6 @@ class Execution:
     reason: str = ""
     allowed: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """The sandbox, why there is none and who allowed that, and the code."""
-        return {"sandbox": self.sandbox, "reason": self.reason, "allowed": self.allowed, "code": self.code.to_json()}
-
 
 Consent = Callable[[Execution], bool]
 

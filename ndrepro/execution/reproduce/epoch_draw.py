@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from provenance.formats.canonical_json import canonical_bytes
 
@@ -42,7 +41,3 @@ class Challenge:
 
     def _rank(self, epoch: int) -> bytes:
         return hashlib.sha256(canonical_bytes([self.word, self.beacon, self.payload, epoch])).digest()
-
-    def to_json(self) -> dict[str, Any]:
-        """What is signed: word, beacon, payload, and whether the word is random."""
-        return asdict(self)

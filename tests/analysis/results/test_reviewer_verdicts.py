@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_claims_are_read_those_of_the_run_first(reviewed: Reviewed) -> None:
     repeated = [{"run": reviewed.same.name, "claims": CLAIMS[1:]}]
     reviewed.sign(reviewed.run, reviewed.same, "close", claims=CLAIMS[:1], repeated=repeated)
     (held,) = reviewed.read()[1].held
-    assert [item.to_json() for item in held.claims] == CLAIMS == held.to_json()["claims"]
+    assert [asdict(item) for item in held.claims] == CLAIMS == held.to_json()["claims"]
 
 
 @pytest.mark.parametrize("verdict", ["identical", "close", "inconsistent"])
