@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -91,6 +92,10 @@ def _write(text: str) -> None:
     terminal.write_line(terminal.single_line(text))
 
 
+def _write_some(lines: Sequence[str], rest: str) -> None:
+    terminal.write_some([terminal.single_line(line) for line in lines], _SHOWN, rest)
+
+
 def _print_plan(original: Original, chosen: ReexecutionPlan) -> None:
     _write(f"reproducing {terminal.here(original.place)}")
     if chosen.pieces is not None:
@@ -102,16 +107,10 @@ def _print_plan(original: Original, chosen: ReexecutionPlan) -> None:
         _write(f"challenge {chosen.challenge.word} ({word})")
     for line in execution.lines(chosen.execution):
         _write(line)
-    for line in chosen.elsewhere[:_SHOWN]:
-        _write(line)
-    if len(chosen.elsewhere) > _SHOWN:
-        _write(f"data       and {len(chosen.elsewhere) - _SHOWN} more")
+    _write_some(chosen.elsewhere, "data       and {} more")
     if not chosen.differences:
         _write("code, data and installed distributions are those recorded")
-    for line in chosen.differences[:_SHOWN]:
-        _write(f"differs    {line}")
-    if len(chosen.differences) > _SHOWN:
-        _write(f"differs    and {len(chosen.differences) - _SHOWN} more (--json lists them)")
+    _write_some([f"differs    {line}" for line in chosen.differences], "differs    and {} more (--json lists them)")
     _write("")
 
 

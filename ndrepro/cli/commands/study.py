@@ -297,7 +297,7 @@ def _submit(
     spelled = Spelled(plan.study.name, typed.study, typed.image_options)
     estimates = {item.run.identity: item.left for item in plan.todo}
     launcher = SlurmLauncher(cluster, found.how, spelled, estimates, follow=follow, report=report)
-    shown = study_live.watching(jobs=cluster.at_once, error=as_json) if follow else nullcontext(StudyObserver())
+    shown = study_live.watching(jobs=cluster.jobs, error=as_json) if follow else nullcontext(StudyObserver())
     paths = found.paths(data)
     with shown as observer:
         outcome = carry_out(plan, found.how, launcher, observer, paths)

@@ -62,11 +62,19 @@ class Display(LineDisplay, Observer, ABC):
     def epoch(self, scores: Scores, timing: Timing) -> None:
         """Print the epoch's row."""
         self.epochs_done = scores.epoch
-        self.say(self.row(scores, timing))
+        cells = (
+            self.counted(scores.epoch),
+            words.loss(scores.train_loss),
+            words.percent(scores.train_accuracy),
+            words.percent(scores.test_accuracy),
+            words.rate(timing.images_per_second),
+            words.clock(self.seconds_left),
+        )
+        self.say(self.row(cells))
 
     @abstractmethod
-    def row(self, scores: Scores, timing: Timing) -> str:
-        """One finished epoch as one line."""
+    def row(self, cells: tuple[str, ...]) -> str:
+        """One finished epoch as one line, of its cells in the order of ``_HEADINGS``."""
 
     def counted(self, epoch: int) -> str:
         """``2/3``."""
@@ -76,18 +84,10 @@ class Display(LineDisplay, Observer, ABC):
 class PlainLines(Display):
     """For pipes, log files and dumb terminals: one line an epoch, nothing that moves."""
 
-    def row(self, scores: Scores, timing: Timing) -> str:
+    def row(self, cells: tuple[str, ...]) -> str:
         """The epoch with every number named, so that a line stands for itself."""
-        return "  ".join(
-            [
-                f"epoch {self.counted(scores.epoch)}",
-                f"loss {words.loss(scores.train_loss)}",
-                f"train {words.percent(scores.train_accuracy)}",
-                f"test {words.percent(scores.test_accuracy)}",
-                f"{words.rate(timing.images_per_second)} images/s",
-                f"{words.clock(self.seconds_left)} left",
-            ]
-        )
+        epoch, loss, train, test, rate, left = cells
+        return f"epoch {epoch}  loss {loss}  train {train}  test {test}  {rate} images/s  {left} left"
 
 
 class LiveTable(Display):
@@ -108,18 +108,9 @@ class LiveTable(Display):
         super().progress(progress)
         self.redraw(lambda: self._moving_row(progress))
 
-    def row(self, scores: Scores, timing: Timing) -> str:
+    def row(self, cells: tuple[str, ...]) -> str:
         """The epoch in columns."""
-        return _columns(
-            (
-                self.counted(scores.epoch),
-                words.loss(scores.train_loss),
-                words.percent(scores.train_accuracy),
-                words.percent(scores.test_accuracy),
-                words.rate(timing.images_per_second),
-                words.clock(self.seconds_left),
-            )
-        )
+        return _columns(cells)
 
     def _moving_row(self, progress: Progress) -> RenderableType:
         from rich.padding import Padding

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -98,21 +97,8 @@ def cluster_of(profile: Profile, sbatch: Sequence[str], asked: Profile) -> Clust
             raise UsageError(f"--sbatch {key}: this command sets it itself", _OWN_OPTIONS[key])
         more[key] = value
     given = {name: value for name, value in vars(asked).items() if value or value == 0}
-    wanted = replace(profile, **given)
-    standard = Cluster()
-    return Cluster(
-        wanted.partition,
-        wanted.account,
-        at_once=wanted.jobs or standard.at_once,
-        pack=wanted.pack or standard.pack,
-        gpus=standard.gpus if wanted.gpus is None else wanted.gpus,
-        gpu_memory_gib=wanted.gpu_memory_gib,
-        minutes=wanted.minutes,
-        memory_gib=wanted.memory_gib,
-        prologue=wanted.prologue,
-        scratch=wanted.scratch,
-        more=more,
-    )
+    wanted = {**vars(profile), **given, "sbatch": more, "engine": None, "image": None}
+    return Cluster(**{name: value for name, value in wanted.items() if value is not None})
 
 
 def queued(runs: RunsFolder, study: str) -> dict[str, str]:

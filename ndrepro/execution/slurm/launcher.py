@@ -192,7 +192,7 @@ class SlurmLauncher:
             self.submitted = Submitted()
             if not waiting:
                 return
-            limits = ask_limits(self._cluster.partition, self._cluster.account, self._cluster.more.get("qos"))
+            limits = ask_limits(self._cluster.partition, self._cluster.account, self._cluster.sbatch.get("qos"))
             _check_minutes(self._cluster, limits)
             groups = packs(waiting, self._cluster)
             room = min(len(groups), self._room(limits))
@@ -224,7 +224,7 @@ class SlurmLauncher:
         ]
         self.folder.mkdir(parents=True)
         submission = Submission(self.folder, ())
-        at_once = shares(self._cluster.at_once, [len(piece) for _, piece in pieces])
+        at_once = shares(self._cluster.jobs, [len(piece) for _, piece in pieces])
         for order, ((shape, piece), some) in enumerate(zip(pieces, at_once, strict=True)):
             tasks = [self._task(group, f"{order}-{number}", shape) for number, group in enumerate(piece)]
             array = self._sbatch(tasks, parameters(self._cluster, shape, some))
@@ -300,7 +300,7 @@ class SlurmLauncher:
         options = ["--parsable", f"--dependency=afterany:{':'.join(self.submitted.arrays)}"]
         options += ["--job-name=ndrepro-report", "--time=30", f"--output={self.folder / 'log' / 'report.out'}"]
         options += [f"--{name}={value}" for name in ("partition", "account") if (value := getattr(self._cluster, name))]
-        more = self._cluster.more.items()
+        more = self._cluster.sbatch.items()
         options += [f"--{key}={value}" for key, value in more if not key.startswith(_TASKS_ONLY)]
         try:
             ask("sbatch", *options, str(script))

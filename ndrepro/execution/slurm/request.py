@@ -28,17 +28,17 @@ _STOP_FRACTION = 0.6
 class Cluster:
     """The options of a submission, for each element of the array.
 
-    ``at_once`` bounds how many elements run at the same time; ``pack`` how many runs share one element and its GPU,
-    as far as the GPU memory that the study file says they need fits into ``gpu_memory_gib``. ``gpus`` are those of
-    each node; a run of several processes gets one for each of them, where it gets any. ``minutes`` replaces the
-    estimate, and so does ``memory_gib``, of each node. ``prologue`` are lines of shell that come before every task,
-    ``scratch`` a folder of the node that data are copied to (``staging``).
-    ``more`` are options of sbatch by their long names.
+    Those of a ``Profile`` under their names. ``jobs`` bounds how many elements run at the same time; ``pack`` how
+    many runs share one element and its GPU, as far as the GPU memory that the study file says they need fits into
+    ``gpu_memory_gib``. ``gpus`` are those of each node; a run of several processes gets one for each of them, where
+    it gets any. ``minutes`` replaces the estimate, and so does ``memory_gib``, of each node. ``prologue`` are lines
+    of shell that come before every task, ``scratch`` a folder of the node that data are copied to (``staging``).
+    ``sbatch`` are other options of sbatch by their long names.
     """
 
     partition: str | None = None
     account: str | None = None
-    at_once: int = 256
+    jobs: int = 256
     pack: int = 1
     gpus: int = 0
     gpu_memory_gib: float | None = None
@@ -46,7 +46,7 @@ class Cluster:
     memory_gib: float | None = None
     prologue: tuple[str, ...] = ()
     scratch: str = ""
-    more: Mapping[str, str] = field(default_factory=dict)
+    sbatch: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,13 +179,13 @@ def parameters(cluster: Cluster, shape: Shape, at_once: int) -> dict[str, Any]:
         "cpus_per_task": shape.cpus,
         "slurm_array_parallelism": at_once,
         "slurm_signal_delay_s": shape.warning_seconds,
-        "slurm_additional_parameters": {"requeue": True, **cluster.more},
+        "slurm_additional_parameters": {"requeue": True, **cluster.sbatch},
         # the task itself is one process, on the first node; since 22.05 srun asks for its cores anew
         "nodes": shape.nodes,
         "tasks_per_node": 1,
         "slurm_srun_args": ["--nodes=1", "--ntasks=1", f"--cpus-per-task={shape.cpus}"],
     }
-    if shape.memory_gib and not any(key.startswith("mem") for key in cluster.more):
+    if shape.memory_gib and not any(key.startswith("mem") for key in cluster.sbatch):
         chosen["slurm_mem"] = f"{round(1024 * shape.memory_gib)}M"
     if cluster.prologue:
         chosen["slurm_setup"] = list(cluster.prologue)

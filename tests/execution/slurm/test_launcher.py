@@ -96,7 +96,7 @@ def test_the_time_stays_within_what_the_site_allows_and_options_replace_estimate
     request = parameters(Cluster(), shape_of([long], Cluster(memory_gib=1.5)), 8)
     assert (request["slurm_mem"], request["slurm_array_parallelism"]) == ("1536M", 8)
     assert "slurm_mem" not in parameters(Cluster(), shape_of([long], Cluster(memory_gib=0)), 8)
-    assert "slurm_mem" not in parameters(Cluster(more={"mem-per-cpu": "1G"}), shape_of([long], Cluster()), 8)
+    assert "slurm_mem" not in parameters(Cluster(sbatch={"mem-per-cpu": "1G"}), shape_of([long], Cluster()), 8)
 
 
 @pytest.mark.parametrize(("at_once", "sizes"), [(256, [1001, 199]), (4, [1, 1, 10]), (1, [5, 5]), (9, [2, 3])])

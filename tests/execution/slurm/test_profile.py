@@ -33,8 +33,8 @@ def test_a_profile_is_read_and_options_come_before_it(tmp_path: Path) -> None:
     assert (cluster.partition, cluster.account, cluster.gpus, cluster.minutes) == ("gpu", "me", 0, 240)
     assert (cluster.prologue, cluster.scratch) == (("module load apptainer",), "$TMPDIR")
     mail = {"mail-user": "me@example.org", "mail-type": "END,FAIL"}
-    assert cluster.more == {"constraint": "a100", "qos": "short", **mail}
-    assert cluster_of(Profile(), [], Profile()).at_once == 256
+    assert cluster.sbatch == {"constraint": "a100", "qos": "short", **mail}
+    assert cluster_of(Profile(), [], Profile()).jobs == 256
 
 
 @pytest.mark.parametrize(
