@@ -15,7 +15,7 @@ from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Artifact, Manifest, Resource
 from provenance.attestation.statement import Statement
 
-KEPT = Path(__file__).resolve().parents[2] / "docs" / "runs"
+KEPT = Path(__file__).resolve().parents[3] / "docs" / "runs"
 
 
 def signed(*paths: str, processes: int = 1, epochs: int | None = None, network: str = "") -> Manifest:
