@@ -95,7 +95,7 @@ def process(
     try:
         printed = started.stdout.readline().strip()
         restore()
-        while not witness.looked:
+        while not witness._listed:  # it has compared them once
             witness.look()
             time.sleep(0.02)
         yield witness, printed
