@@ -55,6 +55,16 @@ def test_a_report_replaces_links_and_follows_none(honest: Finished, author: Benc
     assert outside.read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "words", [("study", "export", "smoke", "--format", "joblines", "-o", "link"), ("keys", "export", "--out", "link")]
+)
+def test_a_file_that_is_named_replaces_a_link(author: Bench, clone: Path, words: tuple[str, ...]) -> None:
+    (clone.parent / "outside").write_text("mine")
+    (clone / "link").symlink_to(clone.parent / "outside")
+    assert reviewed(author, *words).code == 0
+    assert (clone.parent / "outside").read_text() == "mine" and (clone / "link").read_text() != "mine"
+
+
 @pytest.mark.parametrize("name", ["figures", "tables", "manifests"])
 def test_a_folder_of_a_report_that_is_a_link_is_refused(
     honest: Finished, author: Bench, clone: Path, name: str

@@ -15,6 +15,7 @@ from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.countersignature import countersign
 from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.trust import TrustPolicy, read_public_key
+from provenance.formats.atomic_io import write_atomically
 from provenance.keyless.identities import Identity, add_identity, load_identities, remove_identity
 from provenance.keyless.signing import sign_keyless
 
@@ -56,7 +57,7 @@ def export(
     """
     key = KeyRing(default_home()).public_key()
     if out is not None:
-        out.write_text(key.pem, encoding="ascii")
+        write_atomically(out, key.pem.encode("ascii"))
     document = {"keyid": key.keyid, "public_key": key.pem, "file": str(out) if out else None}
     return output.answer(document, [f"{out}: public key {key.keyid}"] if out else key.pem.splitlines(), as_json)
 

@@ -23,6 +23,7 @@ from ndrepro.protocol.errors import UsageError
 from ndrepro.text.plurals import plural
 from provenance.attestation.key_home import default_home
 from provenance.attestation.trust import TrustPolicy
+from provenance.formats.atomic_io import write_atomically
 
 _SHOWN = 10
 
@@ -67,7 +68,7 @@ def export(
         )
     text = FORMATS[form](workflow)
     if out is not None:
-        out.write_text(text, encoding="utf-8")
+        write_atomically(out, text.encode("utf-8"))
     jobs = [asdict(job) for job in workflow.jobs]
     lines = [f"written    {out}: {plural(len(jobs), 'job')}"] if out else text.splitlines()
     document = {"format": form, "file": str(out) if out else None, "jobs": jobs, "text": text}
