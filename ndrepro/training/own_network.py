@@ -1,4 +1,4 @@
-"""Builds a network of the user's own from the files that the run keeps: imported, seeded, converted, and tried once.
+"""A network of the user's own, from the files that the run keeps: seeded, imported, called, and tried once.
 
 The callable gets those of the keyword arguments ``num_classes``, ``in_channels`` and ``image_size`` that it takes, and
 returns a ``torch.nn.Module`` from images (N, in_channels, image_size, image_size) to (N, num_classes). First weights
@@ -17,7 +17,6 @@ import random
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -32,33 +31,27 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.experiment.own import NETWORKS_GROUP, is_source_name
 from ndrepro.training.compute.randomness import stream
 from ndrepro.training.compute.torch_compat import memory_of
-from ndrepro.training.layers.convert import First
 from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.layers.rewrite import exchange
-from ndrepro.training.models import apply_method
-from ndrepro.training.models.released import ReleasedNetwork
 from provenance.formats.digest import file_digest, tree_digest
 
 _ARGUMENTS = ("num_classes", "in_channels", "image_size")
-_RECIPE = ReleasedNetwork(First())
 
 
-def build_own(experiment: Experiment, folder: Path) -> nn.Module:
-    """The experiment's network under its method, with its first weights, on the CPU.
+def load_own(experiment: Experiment, folder: Path) -> nn.Module:
+    """The experiment's network before it is given its method, with its first weights, on the CPU.
 
     Args:
         experiment: names the network as MODULE:CALLABLE, and its files by digest.
         folder: the files that the run keeps.
 
-    Raises UsageError for files with another digest or that are no Python source, for what cannot be imported or called,
-    and for a network that cannot be trained as recorded.
+    Raises UsageError for files with another digest or that are no Python source, and for what cannot be imported or
+    called.
     """
     _check_digest(experiment, folder)
     _seed(experiment)
     net = _called(experiment, _imported(experiment.arch, folder))
     _replace_dropout(net, experiment)
-    apply_method(net, experiment.method, _RECIPE, **asdict(experiment.deconv))
-    _try(net, experiment)
     return net
 
 
@@ -172,8 +165,11 @@ def _replace_dropout(net: nn.Module, experiment: Experiment) -> None:
         raise UsageError(f"dropout={experiment.dropout}: {experiment.arch} has no nn.Dropout", "leave dropout out")
 
 
-def _try(net: nn.Module, experiment: Experiment) -> None:
-    """Pass a batch of zeros through a copy, in training: shapes, and that nothing draws random numbers."""
+def expect_trainable(net: nn.Module, experiment: Experiment) -> None:
+    """Pass a batch of zeros through a copy, in training: shapes, and that nothing draws random numbers.
+
+    Raises UsageError for a network that cannot be trained as recorded.
+    """
     facts, side = experiment.facts, experiment.image_size
     trial = copy.deepcopy(net).train()
     for name, layer in trial.named_modules():

@@ -26,7 +26,7 @@ from ndrepro.training.initialise import initialise
 from ndrepro.training.layers.canonical_arithmetic import make_canonical
 from ndrepro.training.layers.census import network_document
 from ndrepro.training.optimizer import make_optimizer
-from ndrepro.training.own_network import build_own
+from ndrepro.training.own_network import expect_trainable, load_own
 from ndrepro.training.run_logs import Recording, Unrecorded
 from ndrepro.training.trainer import Interrupted, Trainer
 from provenance.capture.environment import capture, note_modules, search, usage
@@ -89,22 +89,9 @@ def train(request: Request, folder: RunFolder, stop_asked: Callable[[], bool], p
 
 def build(experiment: Experiment, own: Path | None = None) -> nn.Module:
     """The experiment's network with its first weights, on the CPU; one of the user's own from the files in ``own``."""
-    if is_own_network(experiment.arch):
-        if own is None:
-            raise UsageError(f"{experiment.arch}: its files are not here", "train it with `ndrepro run`")
-        net = build_own(experiment, own)
-    else:
-        net = _of_this_project(experiment)
-    nudge(net, experiment)
-    if experiment.determinism == "canonical":
-        make_canonical(net)
-    if experiment.deconv_kernel == "fast":
-        use_fast_kernels(net)
-    return net
-
-
-def _of_this_project(experiment: Experiment) -> nn.Module:
-    facts = experiment.facts
+    facts, theirs = experiment.facts, is_own_network(experiment.arch)
+    if theirs and own is None:
+        raise UsageError(f"{experiment.arch}: its files are not here", "train it with `ndrepro run`")
     net = models.build(
         experiment.arch,
         experiment.method,
@@ -113,9 +100,18 @@ def _of_this_project(experiment: Experiment) -> nn.Module:
         image_size=experiment.image_size,
         design=facts.design,
         dropout=experiment.dropout,
+        own=load_own(experiment, own) if theirs and own else None,
         **asdict(experiment.deconv),
     )
-    initialise(net, experiment)
+    if theirs:
+        expect_trainable(net, experiment)
+    else:
+        initialise(net, experiment)
+    nudge(net, experiment)
+    if experiment.determinism == "canonical":
+        make_canonical(net)
+    if experiment.deconv_kernel == "fast":
+        use_fast_kernels(net)
     return net
 
 

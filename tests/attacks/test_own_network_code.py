@@ -25,7 +25,7 @@ from ndrepro.execution.runs.run import run
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.training.own_network import build_own
+from ndrepro.training.train_run import build
 from provenance.formats.metrics_log import read_scalars
 
 NETS = """
@@ -111,4 +111,4 @@ def test_what_no_import_statement_names_is_neither_read_nor_imported(name: str, 
         NetworkFiles.read(folder)
     experiment = Experiment.from_name("nets:small_bn_1_digits", {"network_source": files.digest})
     with pytest.raises(UsageError, match="no Python source"):
-        build_own(experiment, folder)
+        build(experiment, folder)

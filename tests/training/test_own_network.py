@@ -14,9 +14,9 @@ from torch import nn
 from ndrepro.execution.own_sources.network_files import NetworkFiles
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.training import train_run
 from ndrepro.training.layers.deconv import Deconv2d
 from ndrepro.training.layers.dropout import StreamDropout
-from ndrepro.training.own_network import build_own
 
 GOOD = """
 import torch
@@ -58,7 +58,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         files.write(folder)
         experiment = Experiment.from_name(f"{module}:{name}_digits", {**settings, "network_source": files.digest})
         with torch.random.fork_rng(devices=[]):
-            return build_own(experiment, folder)
+            return train_run.build(experiment, folder)
 
     yield call
     sys.modules.pop("own_nets", None)
@@ -130,4 +130,4 @@ def test_other_files_and_hidden_modules_are_refused(build: Callable[..., nn.Modu
     build("Net_bn_1")
     experiment = Experiment.from_name("own_nets:Net_bn_1_digits")
     with pytest.raises(UsageError, match="the experiment names"):
-        build_own(replace(experiment, network_source="0" * 64), tmp_path / "own_nets")
+        train_run.build(replace(experiment, network_source="0" * 64), tmp_path / "own_nets")

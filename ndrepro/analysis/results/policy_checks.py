@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 
 from ndrepro.analysis.results.results import read_results
@@ -159,7 +160,7 @@ def _attestations(folder: RunFolder | None, run: str, trust: TrustPolicy) -> tup
     root = folder.root.absolute()
     alone = read_attestations(read_results(root, policy=trust), trust)
     names = sorted({name for item in alone.every for name in item.repeated})
-    beside = [place for name in names for place in root.parent.glob(f"{_literal(name)}/")]
+    beside = [place for name in names for place in root.parent.glob(f"{escape(Path(name).name)}/")]
     known = read_results([root, *beside], policy=trust)
     found = read_attestations(known, trust) if beside else alone
     return tuple(item for item in found.every if item.run.run_id == run)
@@ -191,8 +192,3 @@ def _enough(counted: Mapping[str, str], wanted: int, why: Iterable[str], how: st
         return said
     reasons = "; ".join(dict.fromkeys(why))
     return _Unmet(f"{said}{f' ({reasons})' if reasons else ''}", "see who may sign what in the policy's file")
-
-
-def _literal(name: str) -> str:
-    """A name as a pattern that matches nothing else; a run's identifier leads nowhere else."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in Path(name).name)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ndrepro.training.compute import torch_compat
 
+# from so many features on the copied part saves more than two further products cost
 _LARGE = 192
 
 

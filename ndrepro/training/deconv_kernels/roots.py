@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ndrepro.training.deconv_kernels import product_form, spectral_form, stacked_form
 
+# from so many features on a matrix is large: its root goes by eigenvalues, and its data may be whitened (``kernels``)
 SPECTRAL_FEATURES = 192
 PRECISE_STEPS = 8
 

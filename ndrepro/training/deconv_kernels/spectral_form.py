@@ -28,6 +28,7 @@ from torch import Tensor
 from ndrepro.training.compute import torch_compat
 from ndrepro.training.deconv_kernels.matrix_products import into, symmetric_product, transposed
 
+# from so many features on one thread solves faster than several; smaller matrices come here too, of first layers
 _LARGE = 192
 
 

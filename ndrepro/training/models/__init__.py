@@ -29,7 +29,7 @@ from ndrepro.training.models.mlp import MLP
 from ndrepro.training.models.mobilenetv2 import MobileNetV2
 from ndrepro.training.models.pnasnet import PNASNet
 from ndrepro.training.models.preact import PreActBlock, PreActBottleneck, PreActResNet
-from ndrepro.training.models.released import RELEASED, RELEASED_IMAGENET, ReleasedNetwork
+from ndrepro.training.models.released import OWN, RELEASED, RELEASED_IMAGENET, ReleasedNetwork
 from ndrepro.training.models.resnet import BasicBlock, Bottleneck, ResNet
 from ndrepro.training.models.resnet_imagenet import ImageNetResNet
 from ndrepro.training.models.resnext import ResNeXt
@@ -78,17 +78,29 @@ def build(
     image_size: int = 32,
     design: str = "small",
     dropout: float | None = None,
+    own: nn.Module | None = None,
     **options: Any,
 ) -> nn.Module:
     """The network ``name`` under ``method``, for images (N, in_channels, image_size, image_size).
 
     ``design`` is the form of it that is meant for a data set's images: "small" or "imagenet".
     ``dropout`` is the fraction that its dropout layers drop, ``None`` their own (``catalogue.NetworkVariant``).
+    ``own`` is a plain network that takes the place of the one of that name, and keeps its dropout.
     ``options`` are those of ``deconvolve`` that an experiment may set: block, linear_block (``None``: what
     the released code has), eps, n_iter, momentum, sampling_stride; ``bn`` and ``none`` have no use for them.
     Parameters hold PyTorch's own start. Raises UsageError for an unknown name or method, and for images that
     the network cannot take.
     """
+    plain = (
+        (own, OWN) if own is not None else _plain(name, method, num_classes, in_channels, image_size, design, dropout)
+    )
+    return _with_method(*plain, method, **options)
+
+
+def _plain(
+    name: str, method: str, num_classes: int, in_channels: int, image_size: int, design: str, dropout: float | None
+) -> tuple[nn.Module, ReleasedNetwork]:
+    """The network before it is given ``method``, and its recipe."""
     network = _known("network", name, IMAGENET if design == "imagenet" else NETWORKS)
     if num_classes < 1 or in_channels < 1:
         raise UsageError(f"num_classes={num_classes}, in_channels={in_channels}: expected at least 1 of each")
@@ -97,17 +109,16 @@ def build(
     if method not in facts.methods:
         raise UsageError(f"{method} for {name}", f"methods of {name} are {', '.join(facts.methods)}")
     net = network(num_classes, in_channels, image_size)
-    apply_method(net, method, (RELEASED_IMAGENET if design == "imagenet" else RELEASED)[name], **options)
     for layer in net.modules():
         if isinstance(layer, StreamDropout):
             layer.p = (facts.dropout or 0.0) if dropout is None else dropout
-    return net
+    return net, (RELEASED_IMAGENET if design == "imagenet" else RELEASED)[name]
 
 
-def apply_method(
-    net: nn.Module, method: str, recipe: ReleasedNetwork, *, linear_block: int | None = None, **options: Any
-) -> None:
-    """Give a plain network its method, in place: ``nd`` and ``nd_full`` by its recipe."""
+def _with_method(
+    net: nn.Module, recipe: ReleasedNetwork, method: str, *, linear_block: int | None = None, **options: Any
+) -> nn.Module:
+    """The plain network, given its method in place: ``nd`` and ``nd_full`` by its recipe."""
     if method in ("none", "bn_downsample"):
         remove_batch_norm(net, keep=("downsample?",) if method == "bn_downsample" else ())
     elif method != "bn":
@@ -119,6 +130,7 @@ def apply_method(
             overrides=recipe.overrides,
             **options,
         )
+    return net
 
 
 def _known(what: str, name: str, table: Mapping[str, Any]) -> Any:

@@ -35,6 +35,8 @@ class ReleasedNetwork:
     linear_block: int = LINEAR_BLOCK
 
 
+# of a network that the released code does not have
+OWN = ReleasedNetwork(First())
 # the input channels of MobileNetV2's blocks, in which its last, narrowing convolutions are whitened
 _MOBILENETV2_INPUTS = (32, 16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160)
 
