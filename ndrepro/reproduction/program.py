@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.protocol.verdicts import CHECKED, FLAGGED, ClaimCheck, claim
 from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
 from ndrepro.text.plurals import first_of, plural
+from provenance.errors import ProvenanceError
 
 if TYPE_CHECKING:
     from ndrepro.analysis.verdicts.program_results import ProgramResults
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 # of what is there before the start, the smallest first: some seconds
 _EARLIER_BYTES, _EARLIER_FILES = 1 << 30, 50_000
+_NOTEBOOK_BYTES, _SHOWN = 8 << 20, 8
 
 
 def of_program(
@@ -66,6 +69,8 @@ def of_program(
     prepared = replace(prepared, execution=plan.execution)
     before = manifests_below(prepared.place.place)
     had = _earlier(prepared.place)
+    notebooks = _cells_of_notebooks(prepared.place.place, had.files)
+    names = _words_of_the_record(prepared, had)
     hidden = (*_without_source(prepared.place), *_of_no_commit(prepared.place.uncommitted))
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
@@ -79,10 +84,17 @@ def of_program(
     inputs, environment = _given(prepared, then, now, finished.folder)
     environment = _of_one_python(environment, (original.folder, finished.folder), (original.manifest, again))
     conditions = conditions_claim(original.manifest, again)
-    judgement = judge_program(then, now, inputs=inputs, environment=environment, whole=not prepared.place.missing)
+    judgement = judge_program(
+        then,
+        now,
+        inputs=inputs,
+        environment=environment,
+        whole=not prepared.place.missing,
+        alike=not prepared.environment.differences,
+    )
     stayed = _stayed(original.manifest)
     judgement = replace(judgement, claims=(*judgement.claims, conditions, *stayed))
-    computed = _not_computed(now, had, _words_of_the_record(prepared, finished.folder))
+    computed = _not_computed(now, had, notebooks, names, place.working_folder)
     return attested(original, plan, (finished.folder,), (judgement,), (*computed, *hidden), options)
 
 
@@ -104,27 +116,42 @@ def _earlier(folder: PrivateFolder) -> EarlierContents:
     return replace(had, files={**had.files, **folder.repositories.committed})
 
 
-def _words_of_the_record(prepared: ProgramPlan, repetition: RunFolder) -> tuple[str, ...]:
-    """What the author's record says to the program, but for its arguments: names that git answers with, variables.
-
-    A variable counts where the program was seen to read it this time, and has the recorded value.
+def _words_of_the_record(prepared: ProgramPlan, had: EarlierContents) -> tuple[str, ...]:
+    """What the author's record says to the program, and neither its arguments nor its code and inputs do: names that
+    git answers with, variables, paths. Whether it uses them is not known: the kernel shows them, too.
     """
-    from ndrepro.execution.program_reproduction.recorded_command import read_variables
+    place, name = prepared.place, prepared.command.name
+    folder = os.path.relpath(place.working_folder, place.place)
+    is_of_code = folder == os.curdir or any(path.startswith(f"{folder}/") for path in had.files)
+    searched = filter(None, prepared.search_path[0].split(os.pathsep))
+    values = {**prepared.variables, "HOME": prepared.recorded_home}
+    given = sorted(prepared.recorded_variables & values.keys() - {"PATH", "LD_LIBRARY_PATH"})
+    return (
+        *place.repositories.names,
+        *([] if any(name in word for word in prepared.words) else [f"name {name}"]),
+        *([] if is_of_code else [f"folder {folder}"]),
+        *(f"PYTHONPATH {entry}" for entry in searched if not (place.working_folder / entry).is_dir()),
+        *(f"variable {each}" for each in given if values[each] != os.environ.get(each)),  # else the reviewer's, too
+        *place.elsewhere,
+    )
 
-    given = prepared.recorded_variables & {*prepared.variables, "HOME"} - {"PATH", "LD_LIBRARY_PATH"}
-    read = sorted(given.intersection(read_variables(repetition.processes)))
-    return (*prepared.place.repositories.names, *(f"variable {name}" for name in read))
 
-
-def _not_computed(now: ProgramResults, had: EarlierContents, names: Sequence[str]) -> tuple[ClaimCheck, ...]:
+def _not_computed(
+    now: ProgramResults,
+    had: EarlierContents,
+    notebooks: Mapping[str, Sequence[str]],
+    names: Sequence[str],
+    working_folder: Path,
+) -> tuple[ClaimCheck, ...]:
     """The claim that no repetition checks: that outputs were computed. It names those that repeat what the recorded
-    code and inputs had, and the ``names`` of recorded words; () without outputs and metrics.
+    code and inputs had, cells of ``notebooks`` among them, and the ``names`` of recorded words; () without outputs and
+    metrics.
     """
     from provenance.formats.digest import file_digest
 
     if not now.outputs and not now.rows:
         return ()
-    left = dict(now.outputs)
+    left = {os.path.relpath(working_folder / path, had.folder): sha256 for path, sha256 in now.outputs.items()}
     if now.rows:  # a script's own log is none of its outputs
         left[str(now.folder.metrics)] = file_digest(now.folder.metrics).sha256
     found = [
@@ -132,12 +159,30 @@ def _not_computed(now: ProgramResults, had: EarlierContents, names: Sequence[str
         for path, sha256 in left.items()
         if sha256 is not None and (origin := had.origin(path, sha256))
     ]
+    found += [
+        f"{path} has cells with the outputs that {name} had"
+        for path, cells in _cells_of_notebooks(had.folder, left).items()
+        for name, before in notebooks.items()
+        if not {*cells}.isdisjoint(before)
+    ]
     words = "equal outputs show what this code writes; whether it computes that, its reader sees"
-    words += f"; beside its arguments the record gave it {first_of(names, 5)}" if names else ""
+    words += f"; beside its arguments the record gave it {first_of(names, _SHOWN)}" if names else ""
     if found:
         many = f"{plural(len(found), 'output')} with content that was there before the start: {first_of(found, 3)}"
         words = f"{many}; {words}"
     return (claim("outputs computed", None, words),)
+
+
+def _cells_of_notebooks(folder: Path, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The cells with outputs of those of the files that are notebooks."""
+    from ndrepro.analysis.verdicts.notebook_times import cells_with_outputs
+    from provenance.formats.bounded_read import read_bounded
+
+    found = {}
+    for name in (name for name in names if name.endswith(".ipynb")):
+        with suppress(OSError, ProvenanceError):
+            found[name] = cells_with_outputs(read_bounded(folder / name, _NOTEBOOK_BYTES))
+    return found
 
 
 def _without_source(folder: PrivateFolder) -> tuple[ClaimCheck, ...]:
@@ -168,7 +213,6 @@ def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
 def _of_one_python(environment: ClaimCheck, folders: Iterable[RunFolder], manifests: Iterable[Manifest]) -> ClaimCheck:
     """The claim on the environment, not checked where either run used more than the Python that was compared."""
     from ndrepro.protocol.program_record import ProgramRecord
-    from provenance.errors import ProvenanceError
     from provenance.hook.started_programs import UNOBSERVED
     from provenance.observation.process_record import read_processes
 
@@ -264,5 +308,7 @@ def _given(
     python = now.python or python_of(prepared.environment.executable)
     if not version and python:
         return inputs, claim("environment", None, f"which Python ran was not recorded; {python} now")
-    same = f"given Python {version} and its distributions" if version else "no Python seen"
-    return inputs, claim("environment", None if lines else True, "; ".join(lines[:3]) or f"{same}, as recorded")
+    same = f"given Python {version} and its distributions, as recorded"
+    if not version:
+        same = "no Python was seen: of what it, or what it started, ran in nothing was compared"
+    return inputs, claim("environment", None if lines or not version else True, "; ".join(lines[:3]) or same)

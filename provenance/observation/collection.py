@@ -178,7 +178,7 @@ def _opened(path: Path, problems: list[str], room: _Room) -> tuple[OpenedFile, .
         except (ValueError, KeyError, TypeError, RecursionError):
             wrong += 1
             continue
-        if not isinstance(name, str):
+        if not isinstance(name, str) or "\0" in name:
             wrong += 1
             continue
         found[name] = tuple(map(operator.or_, found.get(name, (False,) * 3), how))

@@ -5,6 +5,7 @@ The verdict is "identical", since the code does write them; each row is named by
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from program_projects import current_folder
 from strange_programs import CONFINED, Stranger
 
 from ndrepro import api
-from ndrepro.protocol.layout import RunFolder
+from ndrepro.execution.programs.command import resolve_command
+from ndrepro.execution.programs.program_run import ProgramRequest, record_program
+from ndrepro.protocol.layout import RunFolder, RunsFolder
 
 RESULT = "accuracy 0.9999\n"
 
@@ -65,16 +69,99 @@ def test_a_result_that_is_the_name_of_a_folder_without_files_is_named(
 
 
 @pytest.mark.skipif(not CONFINED, reason="without a sandbox the home folder is the reviewer's")
-@pytest.mark.parametrize(("name", "value"), [("OMP_RESULT", "0.9999"), ("HOME", "/home/0.9999")])
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("OMP_RESULT", "0.9999", "os.environ['OMP_RESULT']"),
+        ("HOME", "/home/0.9999", "os.environ['HOME']"),
+        ("OMP_RESULT", "0.9999", "dict(os.environ)['OMP_RESULT']"),
+        ("OMP_RESULT", "0.9999", "open('/proc/self/environ').read().split('OMP_RESULT=')[1].split(chr(0))[0]"),
+        ("PYTHONINTMAXSTRDIGITS", "9999", "str(sys.flags.int_max_str_digits)"),
+        ("TZ", "<+9999>0", "time.tzname[0]"),
+    ],
+    ids=["asked for", "home", "copied", "of the kernel", "flag", "zone"],
+)
 def test_a_result_in_a_recorded_variable_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, read: str
 ) -> None:
-    """As an argument is, which the command shows."""
-    author = Stranger.make(tmp_path / "a", {"train.py": f"import os; open('o', 'w').write(os.environ[{name!r}])\n"})
+    """As an argument is, which the command shows. Before: where it was read as Python code mostly does."""
+    text = f"import os, sys, time; open('o', 'w').write({read})\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
     with monkeypatch.context() as authors:
         authors.setenv(name, value)
         run = author.record(outputs=("o",))
     assert f", variable {name}" in evidence(author.reproduce(run), "outputs computed")
+
+
+def test_a_result_in_the_name_of_the_run_or_of_its_folder_is_named(tmp_path: Path) -> None:
+    """The run's name is in a path of the hook's; a folder without files is in no commit. Before: in no claim."""
+    text = "import os; open('o', 'w').write(os.environ['NDREPRO_HOOK_OUT'] + os.getcwd())\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text.replace("open('o', 'w').write", "open('o', 'w'), len")})
+    (author.root / "folder-0.9999").mkdir()
+    with current_folder(author.root / "folder-0.9999"):
+        command = resolve_command((sys.executable, "../train.py"), "run-0.9999")
+        request = ProgramRequest(command, outputs=("o",), trail="off")
+        run = record_program(request, RunsFolder(author.top / "runs"), author.home).folder
+    named = evidence(author.reproduce(run), "outputs computed")
+    assert ", name run-0.9999, folder folder-0.9999" in named
+
+
+def test_a_result_in_a_search_path_that_is_no_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    author = Stranger.make(
+        tmp_path / "a", {"train.py": "import sys; open('o', 'w').write(str('0.9999' in sys.path[1]))\n"}
+    )
+    with monkeypatch.context() as authors:
+        authors.setenv("PYTHONPATH", "0.9999")
+        run = author.record(outputs=("o",))
+    assert ", PYTHONPATH 0.9999" in evidence(author.reproduce(run), "outputs computed")
+
+
+@pytest.mark.skipif(not CONFINED, reason="without a sandbox nothing is shown under another path")
+def test_a_result_in_the_recorded_name_of_an_input_is_named(tmp_path: Path) -> None:
+    """The reviewer was given it under another name."""
+    handed = tmp_path / "handed"
+    handed.mkdir()
+    text = "import os; (name,) = os.listdir('data'); open(f'data/{name}').read(); open('o', 'w').write(name)\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, ".gitignore": "runs\ndata\n"})
+    (author.root / "data").mkdir()
+    (author.root / "data" / "0.9999").write_text("pixels\n")
+    run = author.record(outputs=("o",))
+    (author.root / "data" / "0.9999").rename(handed / "pixels.txt")
+    named = evidence(author.reproduce(run, data=handed), "outputs computed")
+    assert f"{author.root / 'data' / '0.9999'}: from {handed / 'pixels.txt'}" in named
+
+
+def test_a_copy_with_more_behind_it_is_named_in_a_folder_of_the_code_too(tmp_path: Path) -> None:
+    """Before: outputs were looked for at the top of the code."""
+    text = "open('o', 'w').write(open('committed.txt').read() + '.')\n"
+    author = Stranger.make(tmp_path / "a", {"sub/train.py": text, "sub/committed.txt": RESULT})
+    with current_folder(author.root / "sub"):
+        request = ProgramRequest(resolve_command((sys.executable, "train.py")), outputs=("o",), trail="off")
+        run = record_program(request, RunsFolder(author.top / "runs"), author.home).folder
+    assert "sub/o begins with sub/committed.txt" in evidence(author.reproduce(run), "outputs computed")
+
+
+# as nbclient does: a cell with the tag is left out, and keeps the outputs that it has
+EXECUTE = """
+import datetime, json
+notebook = json.load(open("n.ipynb"))
+for cell in notebook["cells"]:
+    if "skip-execution" not in cell["metadata"].get("tags", []):
+        cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["0.1\\n"]}]
+        cell["metadata"]["execution"] = {"iopub.execute_input": datetime.datetime.now().isoformat()}
+json.dump(notebook, open("o.ipynb", "w"))
+"""
+
+
+@pytest.mark.parametrize("metadata", [{"tags": ["skip-execution"]}, {}])
+def test_cells_of_a_notebook_that_are_not_executed_are_named(tmp_path: Path, metadata: dict[str, list[str]]) -> None:
+    """Before: "identical", with a number that the shown code of the cell does not print."""
+    stored = {"output_type": "stream", "name": "stdout", "text": "0.9999\n"}
+    cell = {"cell_type": "code", "metadata": metadata, "outputs": [stored], "source": "print(0.1)"}
+    text = json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    author = Stranger.make(tmp_path / "a", {"train.py": EXECUTE, "n.ipynb": text})
+    found = evidence(author.reproduce(author.record(outputs=("o.ipynb",))), "outputs computed")
+    assert ("o.ipynb has cells with the outputs that n.ipynb had" in found) == bool(metadata)
 
 
 def test_the_log_of_a_committed_run_that_a_script_copies_is_named(

@@ -204,6 +204,59 @@ def test_an_executed_notebook_is_compared_without_the_times_of_its_cells(
     assert ("times in its metadata" in found.judgements[0].because) == (verdict == "identical")
 
 
+def test_a_command_that_names_its_interpreter_behind_another_is_decided(tmp_path: Path) -> None:
+    """Before: the interpreter was an input, in a hidden folder, and missing."""
+    author = Stranger.make(tmp_path / "author", {"train.py": "open('o', 'w').write('0.6')\n"})
+    run = author.record("env", "A=1", sys.executable, "train.py", outputs=("o",))
+    found = author.reproduce(run)
+    assert found.verdict == "identical", found.judgements[0].because
+
+
+def test_a_script_that_is_made_executable_is_executed_again(tmp_path: Path) -> None:
+    """Before: it had changed, so it was removed as an output."""
+    files = {"run.sh": "chmod +x work.sh\n./work.sh\n", "work.sh": "#!/bin/sh\necho 0.6 > o\n"}
+    author = Stranger.make(tmp_path / "author", files)
+    found = author.reproduce(author.record("sh", "run.sh", outputs=("o",)))
+    assert found.verdict == "identical", found.judgements[0].because
+
+
+def test_what_a_library_finds_again_on_each_machine_is_no_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: the list of fonts that every program with matplotlib reads was a missing input."""
+    home = tmp_path / "home"
+    fonts = home / ".cache" / "matplotlib" / "fontlist-v390.json"
+    fonts.parent.mkdir(parents=True)
+    fonts.write_text("{}")
+    text = f"import os\nif os.path.exists({str(fonts)!r}): open({str(fonts)!r}).read()\nopen('o', 'w').write('0.6')\n"
+    author = Stranger.make(tmp_path / "author", {"train.py": text})
+    with monkeypatch.context() as authors:
+        authors.setenv("HOME", str(home))
+        run = author.record(outputs=("o",))
+    fonts.unlink()
+    found = author.reproduce(run)
+    assert found.verdict == "identical", found.judgements[0].because
+
+
+LEAVES_A_CHILD = """
+import os, sys, time
+from ndrepro.execution.sandbox import inside
+inside._FOLLOW_SECONDS = 60
+if os.fork() == 0:
+    time.sleep(0.1)
+    print("written", flush=True)
+    os._exit(0)
+inside._await_orphans()
+print("over")
+"""
+
+
+def test_a_sandbox_waits_a_moment_for_what_its_program_left_behind() -> None:
+    """As the recorder does. Before: it ended with the program, and outputs of the record were missing."""
+    done = subprocess.run([sys.executable, "-c", LEAVES_A_CHILD], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["written", "over"]
+
+
 def test_arguments_that_are_not_utf_8_are_given_again(tmp_path: Path) -> None:
     """Before: a backslash and letters were. One that only looks so is itself."""
     text = "import os, sys; open('o', 'wb').write(os.fsencode(' '.join(sys.argv[1:])))\n"
@@ -220,6 +273,13 @@ def test_processes_that_stay_are_named_by_the_verdict(tmp_path: Path) -> None:
     found = author.reproduce(author.record(outputs=("o",)))
     (stayed,) = (each for each in found.judgements[0].claims if each.name == "processes that stayed")
     assert stayed.status == "not checked" and "sleep 3" in stayed.evidence
+
+
+def test_a_result_in_the_name_of_a_time_is_compared() -> None:
+    """Before: left out with its value."""
+    text = '{{"cells": [], "metadata": {{"{name}": "2026-11-30T05:41:00Z"}}}}'
+    one, other = (text.format(name=name).encode() for name in ("accuracy 0.9999", "start_time"))
+    assert without_times(one) != without_times(other) == {"cells": [], "metadata": {}}
 
 
 def test_notebooks_that_readers_take_for_different_ones_are_not_equal() -> None:

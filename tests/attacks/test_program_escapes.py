@@ -344,3 +344,36 @@ def test_a_command_with_a_nul_character_is_refused(tmp_path: Path) -> None:
         author.claim(run, {"command": [sys.executable, "train.py", word]})
         with pytest.raises(UsageError, match="NUL character"):
             author.reproduce(run)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 300, "/" + "y/" * 3000])
+def test_a_recorded_path_that_no_file_can_have_is_refused(tmp_path: Path, path: str) -> None:
+    """Before: called a defect of ndrepro."""
+    author = Stranger.make(tmp_path / "a", {"train.py": WRITES})
+    run = author.record(outputs=("out.txt",))
+    author.claim_inputs(run, lambda files: [*files, {"path": path, "how": "opened", "size": 1, "sha256": "0" * 64}])
+    with pytest.raises(UsageError, match="no file can have"):
+        author.reproduce(run)
+
+
+def test_a_glob_that_looks_through_the_code_again_and_again_is_refused(tmp_path: Path) -> None:
+    """In folders that are nested deeply it takes longer than anybody waits."""
+    author = Stranger.make(tmp_path / "a", {"train.py": WRITES})
+    run = author.record(outputs=("out.txt",))
+    author.claim(run, {"outputs": ["**/" * 12 + "nothing"]})
+    with pytest.raises(UsageError, match="more than 3 times"):
+        author.reproduce(run)
+
+
+NAMES_A_NUL = """
+import glob, os
+open('out.txt', 'w').write('0.6')
+(mine,) = glob.glob(os.environ['NDREPRO_HOOK_OUT'] + '/opened-*')
+open(mine, 'a').write('{"path":"/a\\\\u0000b","mode":"w"}\\n')
+"""
+
+
+def test_an_opened_path_with_a_nul_character_is_no_entry(tmp_path: Path) -> None:
+    """Before: nothing was judged, for a defect of ndrepro."""
+    author = Stranger.make(tmp_path / "a", {"train.py": NAMES_A_NUL})
+    assert author.reproduce(author.record(outputs=("out.txt",))).verdict == "identical"

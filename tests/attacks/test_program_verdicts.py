@@ -201,6 +201,16 @@ def test_committed_results_are_not_those_of_a_program_that_leaves_them(tmp_path:
     assert rows == ([0.5] if how == "appended" else []), "the author's own record has none of it either"
 
 
+def test_a_committed_result_that_is_listed_as_an_input_by_another_spelling_is_removed_too(tmp_path: Path) -> None:
+    """Before: it was taken for read, and stayed: "identical"."""
+    author = Stranger.make(tmp_path / "a", {"train.py": "import os; os.utime('o')\n", "o": COMMITTED})
+    run = author.record(outputs=("o",))
+    (output,) = json.loads(run.outputs.read_text())["files"]
+    spelled = {"path": "./o", "how": "opened", "size": output["size"], "sha256": output["sha256"]}
+    author.claim_inputs(run, lambda files: [spelled, *files])
+    assert author.reproduce(run).verdict == "undecided"
+
+
 def test_a_log_that_is_written_again_counts_whatever_it_held(tmp_path: Path) -> None:
     """The control: the same bytes, opened anew, or put there under the log's name."""
     anew = "open('m.jsonl', 'w').write(ROW); open('n', 'w').write(ROW); os.replace('n', 'n.jsonl')\n"

@@ -118,6 +118,22 @@ def test_source_that_no_commit_has_is_named(tmp_path: Path) -> None:
     assert named.status == "not checked" and "rules.cfg" in named.evidence
 
 
+@pytest.mark.skipif(not CONFINED, reason="without a sandbox nothing is shown under another path")
+def test_source_outside_of_the_recorded_folder_is_named(tmp_path: Path) -> None:
+    """The commit imports it, and nobody finds it there. Before: "identical", every claim "checked"."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "rules.py").write_text("RESULT = '0.9999'\n")
+    text = f"import sys; sys.path.append({str(library)!r}); import rules; open('o', 'w').write(rules.RESULT)\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    run = author.record(outputs=("o",))
+    library.rename(tmp_path / "handed")
+    found = author.reproduce(run, data=tmp_path / "handed")
+    assert found.verdict == "identical"
+    (named,) = (each for each in found.claims if each.name == "code of no commit")
+    assert named.status == "not checked" and str(library / "rules.py") in named.evidence
+
+
 def test_the_content_behind_a_pointer_of_git_lfs_is_the_commit_s(tmp_path: Path) -> None:
     data = b"weights\n" * 1000
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{bytes_digest(data)}\nsize {len(data)}\n"

@@ -52,6 +52,14 @@ def test_a_second_python_of_another_place_is_named(tmp_path: Path) -> None:
     assert status == "not checked" and str(place) in evidence
 
 
+def test_where_no_python_was_seen_no_environment_is_checked(tmp_path: Path) -> None:
+    """A shell keeps the hook out. Before: "no Python seen, as recorded", and checked."""
+    author = Stranger.make(tmp_path / "a", {"run.sh": f"{sys.executable} -I child.py\n", "child.py": CHILD})
+    found = author.reproduce(author.record("sh", "run.sh", outputs=("out.txt",)))
+    status, evidence = environment_of(found)
+    assert (found.verdict, status) == ("identical", "not checked") and "nothing was compared" in evidence
+
+
 def test_children_that_the_hook_reaches_are_no_other_python(tmp_path: Path) -> None:
     """The control: the same interpreter again, and a tool."""
     starts = "subprocess.run([sys.executable, 'child.py']); subprocess.run(['true', '-I'], env={}); os.system('true')"

@@ -46,6 +46,14 @@ def tape(name: str, mode: Literal["w", "w:gz", "w:bz2", "w:xz"] = "w", data: byt
     return stream.getvalue()
 
 
+def backward() -> bytes:
+    """The header of a member of -1 bytes, of which a reader would read all that follows, and again for each further."""
+    header = bytearray(tape("image.png")[:512])
+    header[124:136], header[148:156] = b"-1".ljust(12, b"\0"), b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(1024)
+
+
 def saved(array: np.ndarray[Any, Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=True)
@@ -107,6 +115,10 @@ CODE = {
     "coded.txt": b"# coding: utf-7\n# +AAo-evil()\n",
     "lines.py": HONEST * 9000 + b"# nothing here\revil()\n",
     "turned.py": "# \u202e\u2066 nothing \u2069\n".encode() + HONEST,
+    "indented.py": b"if False:\n    pass\n    \fevil()\n",
+    "unseen.py": "\u3164 = 0.9999\n".encode() + HONEST,
+    "selected.py": "accuracy\ufe00 = 0.9999\n".encode() + HONEST,
+    "backward.bin": backward(),
     "objects.npy": saved(np.array([{}], dtype=object)),
     "module.SO": b"",
 }
@@ -116,6 +128,7 @@ PLAIN = {
     "digits.npz": archive("images.npy", "labels.npy"),
     "arrays.npz": arrays(images=np.zeros(3), labels=np.arange(3)),
     "windows.py": HONEST.replace(b"\n", b"\r\n"),
+    "pages.py": b"# 1\n\f\n" + HONEST + "# 1\ufe0f\u20e3 \u26a0\ufe0f\n".encode(),
     "table.csv": b"a,b\r1,2\r",
     "x.txt": b"x\x9c is how it begins\n",
     "image.png": b"\x89PNG\r\n\x1a\n" + b"\0" * 100,

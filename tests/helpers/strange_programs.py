@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,16 @@ from ndrepro.execution.programs.program_run import ProgramRequest, record_progra
 from ndrepro.execution.sandbox.sandbox import AUTO, choose
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import write_json
+from ndrepro.protocol.program_record import INPUTS, LISTED
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
-from provenance.attestation.manifest import Manifest
+from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.run_files import inventory
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
+from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.digest import bytes_digest
 
 CONFINED = choose(AUTO, container=False)[0] != NO_SANDBOX
 
@@ -84,6 +89,16 @@ class Stranger:
         manifest = replace(manifest_of(run), **{"artifacts": inventory(run.root).artifacts, **changes})
         signed = sign_envelope(Statement.about(manifest).to_bytes(), KeyRing(self.home).signer())
         run.manifest.write_bytes(write_envelope(*read_envelope(signed)))
+
+    def claim_inputs(self, run: RunFolder, change: Callable[[list[Any]], list[Any]]) -> None:
+        """Sign the run again with another list of inputs, of which ``change`` makes the recorded one."""
+        files = change(json.loads(run.inputs.read_text())["files"])
+        document = canonical_bytes({"files": files})
+        run.inputs.write_bytes(document)
+        facts = {"count": len(files), "bytes": sum(file.get("size") or 0 for file in files), "files": files[:LISTED]}
+        inputs = Resource(INPUTS, digest={"sha256": bytes_digest(document)}, annotations=facts)
+        known = manifest_of(run).dependencies
+        self.claim(run, dependencies=tuple(inputs if each.name == INPUTS else each for each in known))
 
     def reproduce(self, run: RunFolder, *, clone: bool = True, **options: Any) -> api.Reproduction:
         """``ndrepro reproduce`` in the reviewer's clone of the repository, or in a folder that is none."""

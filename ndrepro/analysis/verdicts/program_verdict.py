@@ -2,12 +2,12 @@
 
     identical     exit code, every output, every metric and every step of the trails, bit for bit
     close         the same trajectory: losses and metrics within tolerances, or equal, and so are all outputs
-    inconsistent  the trails are equal bit for bit, and the metrics of the same steps are not within tolerances
     undecided     anything else: another trajectory, an output that is missing, or nothing that can be compared
 
 "consistent" needs replicates of an experiment, which a program of anybody's does not have. A program may draw other
-random numbers each time, and honest ones do: that its two runs differ accuses nobody. What the programs print is
-compared where standard output was declared as a result (``--out -``), as any other output is.
+random numbers each time, and honest ones do: that its two runs differ accuses nobody, so none is "inconsistent". After
+equal steps too its metrics may be of numbers that no seed fixes, or of the machine (memory, load, time under any name).
+What the programs print is compared where standard output was declared as a result (``--out -``), as any other output.
 
 Bytes have no tolerance. An output is within tolerances where both runs kept a copy of it, it is text, and nothing
 differs but numbers with a decimal point or an exponent, each within the tolerance of metrics. Any other that differs
@@ -49,7 +49,6 @@ from ndrepro.protocol.verdicts import (
     FAILED,
     FLAGGED,
     IDENTICAL,
-    INCONSISTENT,
     UNDECIDED,
     ClaimCheck,
     claim,
@@ -107,18 +106,19 @@ def judge_program(
     inputs: ClaimCheck,
     environment: ClaimCheck,
     whole: bool = True,
+    alike: bool = False,
 ) -> Judgement:
     """Compare what a program left with what its repetition left.
 
     ``inputs`` and ``environment`` are the claims on what it was given, made before it ran; ``whole`` says whether no
-    recorded input was missing.
+    recorded input was missing, ``alike`` that no difference of the environment is known, whatever was compared of it.
     """
     ending = claim("exit code", then.exit_code == now.exit_code, f"{then.exit_code} then, {now.exit_code} now")
     outputs = _compare_outputs(then, now)
     metrics = _compare_rows("metrics", "row", then.rows, now.rows)
     notes = _compare_rows("notes", "set", [then.notes] if then.notes else [], [now.notes])
     trail, divergence, largest, steps = _compare_trails(then.folder, now.folder)
-    same_place = environment.status == CHECKED
+    same_place = alike or environment.status == CHECKED
     verdict, because = _verdict(ending, outputs, metrics, notes, trail, "" if whole else inputs.evidence, same_place)
     if inputs.status == FLAGGED:  # equal results are those of whatever it read
         verdict, because = UNDECIDED, f"inputs: {inputs.evidence}"
@@ -154,7 +154,7 @@ def _verdict(
         rest = f"; not compared: {_some(aside)}" if aside else ""
         return IDENTICAL, f"{', '.join(part.name for part in compared)}: all equal bit for bit{rest}"
     if trail.compared and trail.same and metrics.compared and not metrics.near:
-        return INCONSISTENT, f"the steps are equal bit for bit, and the metrics are not: {metrics.evidence}"
+        return UNDECIDED, f"the steps are equal bit for bit, and the metrics are not: {metrics.evidence}"
     far = [part for part in compared if not (part.same or part.near)]
     if far:
         return UNDECIDED, f"{far[0].name}: {far[0].evidence}"

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ndrepro.execution.programs.input_files import is_code
+from ndrepro.execution.programs.interpreters import is_python
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramFile, ProgramRecord, decoded_word, files_in
+from ndrepro.protocol.program_record import AS_BEFORE, ProgramFile, ProgramRecord, decoded_word, files_in
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, run_kind
 from provenance.attestation.manifest import DATASET, Manifest, Resource
 from provenance.attestation.run_files import inside
@@ -30,6 +32,8 @@ _REDACTED = "[redacted:"
 # its repetition is written to the folder of that name
 _NAME = re.compile(r"\w[\w+=. -]{0,99}")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+(?:\.[\w.+-]+)?", re.ASCII)
+# PATH_MAX and NAME_MAX of Linux
+_MOST_BYTES, _MOST_NAME_BYTES = 4096, 255
 # what a script's session writes into the folder of its own run
 _SCRIPT_METRICS, _SCRIPT_OUTPUTS = ("**/metrics.jsonl",), ("**/artifacts/**",)
 
@@ -92,8 +96,11 @@ class RecordedCommand:
         record = ProgramRecord.of(manifest)
         written = [file for file in _listed(folder.outputs) or record.outputs if file.written]
         # read after it was written: earlier releases list such a file among the inputs, too
-        own = {(file.path, file.sha256) for file in written}
         read, top = _listed(folder.inputs) or record.inputs, _top(record.source)
+        places = {file: os.path.normpath(os.path.join(record.working_folder, file.path)) for file in (*read, *written)}
+        own = {(places[file], file.sha256) for file in written}
+        # as "env A=1 .venv/bin/python" names one
+        pythons = {each.executable for each in record.interpreters if is_python(Path(each.executable))}
         return cls(
             PROGRAM,
             record.name,
@@ -101,14 +108,21 @@ class RecordedCommand:
             record.executable,
             Path(record.working_folder),
             top,
-            tuple(file for file in read if (file.path, file.sha256) not in own and not (top and is_of_git(file.path))),
+            tuple(
+                file
+                for file in read
+                if (places[file], file.sha256) not in own
+                and places[file] not in pythons
+                and not (top and is_of_git(file.path))
+            ),
             tuple(map(_data, record.datasets)),
             record.wanted_outputs,
             record.wanted_metrics,
             dict(_seeds(record.seeds)),
             record.trail,
             _version(record.interpreters[0].version) if record.interpreters else "",
-            tuple(file.path for file in written),
+            # a script that was made executable is still the code
+            tuple(file.path for file in written if not (file.reason == AS_BEFORE and is_code(file.path))),
             read_variables(folder.processes),
         )
 
@@ -152,6 +166,12 @@ class RecordedCommand:
         if not self.working_folder.is_absolute():
             raise UsageError(
                 f"{run}: its working folder was not recorded", "record it again with this version of ndrepro"
+            )
+        read = (*(file.path for file in self.inputs), *(data.path for data in self.data))
+        named = (str(self.working_folder), *read, *self.written)
+        if odd := [path for path in named if not _is_possible(path)]:
+            raise UsageError(
+                f"{run}: {odd[0][:200]!r} is a path that no file can have", "ask its author for another run"
             )
         for path in filter(None, (self.working_folder, self.top)):
             if not is_plain(path):
@@ -203,6 +223,12 @@ def _seeds(recorded: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
             yield name, int(value)
         except (TypeError, ValueError):
             continue
+
+
+def _is_possible(path: str) -> bool:
+    """Whether a file system can have it."""
+    longest = max(len(os.fsencode(part)) for part in path.split(os.sep))
+    return "\0" not in path and len(os.fsencode(path)) < _MOST_BYTES and longest <= _MOST_NAME_BYTES
 
 
 def is_plain(path: Path) -> bool:

@@ -9,6 +9,7 @@ pointer of Git LFS is the commit's too.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,7 +40,9 @@ Judge = Callable[[Path], None]
 _COPY_BYTES = 256 << 20
 _OTHER_CODE = "the recorded commit has another file there, which nothing replaces"
 _LEADS_OUT = "a link of the recorded code leads out of it"
-_ENVIRONMENT = ("site-packages", "dist-packages")
+_ENVIRONMENT = ("site-packages", "dist-packages", "__pycache__")
+# what matplotlib found of the machine's fonts, and looks for again
+_CACHE = re.compile(r"/\.cache/matplotlib/fontlist-[\w.-]+\.json\Z", re.ASCII)
 
 
 class RecordedInputs:
@@ -109,18 +112,19 @@ class RecordedInputs:
             self.mapped[Path(os.path.normpath(self._working_folder / data.path))] = self.mapped.get(path, path)
 
     def bring(self, file: ProgramFile) -> None:
-        """Have a file, but for one of an installed distribution, which is compared with the environment, and one of
-        the system's that every sandbox shows, which is the machine's.
+        """Have a file, but for one of an installed distribution, which is compared with the environment, one of the
+        system's that every sandbox shows, which is the machine's, and what is made again of these and of source.
         """
         path = self._recorded / file.path
-        if any(part in _ENVIRONMENT for part in path.parts) or path in settings_of_the_system():
+        is_of_machine = path in settings_of_the_system() or _CACHE.search(str(path))
+        if is_of_machine or any(part in _ENVIRONMENT for part in path.parts):
             return
         self.wanted += 1
         here = self._here(path)
         if not self._has_commit and self._unpack(file, here):
             return
         before = snapshot(path) if path.is_file() else ()
-        is_new = self._has_commit and here is not None and (not os.path.lexists(here) or _points(here))
+        is_new = here is None or (self._has_commit and (not os.path.lexists(here) or _points(here)))
         problem = self._bring(file, path, here)
         if problem and problem != _OTHER_CODE and self._elsewhere is not None and file.sha256 is not None:
             problem = self._replace(path, self._elsewhere.file(file.sha256, file.size), problem)
@@ -128,7 +132,7 @@ class RecordedInputs:
             self.shown[path] = before
         if problem:
             self.missing.append(f"input {file.path}: {problem}")
-        elif is_new and is_source(file.path):
+        elif is_new and (is_code if here is None else is_source)(file.path):
             self.uncommitted.append(file.path)
 
     def _fill_pointers(self, path: Path, here: Path, expected: Mapping[str, str]) -> tuple[str, ...]:

@@ -37,8 +37,12 @@ _ARRAY, _OF_OBJECTS = b"\x93NUMPY", re.compile(rb"'descr': [^}]*'\|O")
 # operations of a pickle that name what is called, and how a pickle's reader says that more would have to follow
 _CALLS = frozenset(("GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"))
 _TORN = re.compile("exhausted|no newline found|remain|not enough data")
-# a carriage return that ends no line for git; the characters of text that is shown in another direction, in UTF-8
-_HIDES = re.compile(rb"\r(?!\n)|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
+# in UTF-8: a carriage return that ends no line for git; the characters of text that is shown in another direction; a
+# form feed behind an indentation, which then is none; letters that nobody sees, and selectors in a name
+_HIDES = re.compile(
+    rb"\r(?!\n)|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]|(?m:^)[ \t]+\f|\xe3\x85\xa4|\xe1\x85[\x9f\xa0]|\xef\xbe\xa0"
+    rb"|\xcd\x8f|[A-Za-z_](?:\xef\xb8[\x80-\x8f]|\xf3\xa0[\x84-\x87][\x80-\xbf]|\xe1\xa0[\x8b-\x8d])"
+)
 _SOURCE_BYTES = 8 << 20
 _MEMBER_BYTES, _MOST_MEMBERS = 1 << 10, 10_000
 _LZMA = b"\x5d\x00\x00"
@@ -146,6 +150,8 @@ def _holds_modules(file: Path, start: bytes, inner: bytes) -> bool:
             if not any(header):
                 return False
             size = int(header[124:136].strip(b"\0 ") or b"0", 8)
+            if size < 0:  # no writer's
+                return True
             body = stream.read(min(size, _MEMBER_BYTES if header[156:157] in _FILES_OF_TAR else _START_BYTES))
             names = header[:100], body if header[156:157] not in _FILES_OF_TAR else b""
             if any(map(_MODULE_NAME.search, names)) or _is_code(body):
@@ -193,8 +199,8 @@ def _holds_objects(stream: IO[bytes]) -> bool:
 
 
 def _hides_lines(file: Path, start: bytes, stream: IO[bytes]) -> bool:
-    """Whether source has lines that a reader does not see as such: Python ends a line, and a comment, at a lone
-    carriage return; and some characters turn the direction in which text is shown.
+    """Whether source is not what a reader sees: Python ends a line, and a comment, at a lone carriage return; some
+    characters turn the direction in which text is shown, and some are names that are not shown.
     """
     if b"\0" in start or not (is_code(file.name) or not file.suffix):  # in source Python refuses it
         return False

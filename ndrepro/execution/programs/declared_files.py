@@ -15,6 +15,7 @@ from provenance.errors import StorageError
 from provenance.formats.folder_tree import walk
 
 LIMIT = 50_000
+_MOST_RECURSIVE = 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ def expect_globs(option: str, globs: Iterable[str]) -> None:
     for pattern in globs:
         if not pattern or "\0" in pattern:
             raise UsageError(f"{option} {pattern!r}: expected a path or a glob", f"e.g. {option} 'checkpoints/*.pt'")
+        # each looks through every folder again below each that the one before finds
+        if pattern.split(os.sep).count("**") > _MOST_RECURSIVE:
+            raise UsageError(f"{option} {pattern[:200]!r}: more than {_MOST_RECURSIVE} times **", "one ** is any depth")
 
 
 def declared_files(folder: Path, globs: Iterable[str], within: Collection[Path] | None = None) -> DeclaredFiles:

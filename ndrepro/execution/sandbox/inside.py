@@ -18,6 +18,7 @@ Run by the interpreter of the training processes (Python 3.10 too); needs the st
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -27,12 +28,14 @@ import signal
 import socket
 import struct
 import sys
+import time
 from typing import Any
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _NOT_EXPECTED = 125
 _DONE = (0, 75)  # completed; interrupted
 _PATIENCE_SECONDS = 600
+_FOLLOW_SECONDS = 0.5
 _HANDED_IN = "NDREPRO_INSIDE_"  # before variables of the command that are somebody else's texts: ``Sandbox.handed_in``
 _MOST_PROCESSES = 4096
 # keyctl(2) by machine; its first operation joins a new session keyring, so that the user's is out of reach
@@ -106,7 +109,17 @@ def main(document: str, command: list[str]) -> int:
             forward(signal.SIGKILL, None)
             break
         signal.alarm(_PATIENCE_SECONDS)
+    _await_orphans()
     return codes[-1] if len(set(codes)) == 1 or codes[-1] > 128 else 1
+
+
+def _await_orphans() -> None:
+    """Give what the processes left behind the moment that it has without a sandbox; then it is over, too."""
+    end = time.monotonic() + _FOLLOW_SECONDS
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < end:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.01)
 
 
 def _start(command: list[str], variables: dict[str, str]) -> int:
