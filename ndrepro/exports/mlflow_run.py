@@ -63,10 +63,10 @@ def _log(facts: RunFacts, folder: Path | None, store: str) -> MlflowRun:
     experiment = _experiment(client, facts.name, folder)
     run = client.create_run(experiment, start_time=_milliseconds(manifest.started_on), run_name=facts.run)
     _log_values(client, run.info.run_id, facts)
-    signed = [Member(file.path, facts.folder / file.path, file.sha256) for file in facts.files]
+    signed = [Member(f"run/{file.path}", facts.folder / file.path, file.sha256) for file in facts.files]
     with temporary_folder("ndrepro-mlflow-") as scratch:  # what MLflow reads is what was hashed
-        write_folder([*signed, Member(MANIFEST, facts.manifest_bytes())], scratch / "run")
-        client.log_artifacts(run.info.run_id, str(scratch / "run"))
+        write_folder([*signed, Member(f"run/{MANIFEST}", facts.manifest_bytes())], scratch / "copy")
+        client.log_artifacts(run.info.run_id, str(scratch / "copy" / "run"))
     end = _milliseconds(manifest.finished_on)
     client.set_terminated(run.info.run_id, _STATUS[manifest.outcome], end)
     return MlflowRun(store, experiment, run.info.run_id)

@@ -49,9 +49,10 @@ def train(request: Request, folder: RunFolder) -> Scores:
     """The parts of ``session.train`` that compute; what a run records of its environment costs seconds."""
     experiment, kept = request.experiment, Kept()
     determinism.apply(experiment)
+    device = determinism.choose_device(experiment)
     data, _ = run_data.read_and_describe(request, folder, write=False)
     net = train_run.build(experiment)
-    batches = run_data.make_batches(data, experiment, torch.device("cpu"))
+    batches = run_data.make_batches(data, experiment, device)
     trainer = Trainer(experiment, folder, net, make_optimizer(net, experiment), *batches, lambda: False)
     trainer.run(Place(step=0, epoch=0, batch=0), kept, experiment.epochs)
     return kept.scores
