@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from compared_runs import manifest
@@ -97,3 +99,19 @@ def test_a_package_that_computes_nothing_is_no_other_condition(tmp_path: Path) -
     torch = replace(pip, name="distribution:torch")
     unequal = unequal_conditions(one, replace(two, dependencies=(*two.dependencies, torch)))
     assert unequal == ("packages: torch",), "the control"
+
+
+def test_the_order_of_instructions_and_threads_between_operators_are_no_other_condition() -> None:
+    def changed(run: Manifest, flags: list[str], interop: int, build: str = "") -> Manifest:
+        machine: Any = deepcopy(dict(run.machine))
+        machine["machine"]["cpu"]["flags"] = flags
+        parameters: Any = deepcopy(dict(run.internal_parameters))
+        parameters["determinism"]["start"] = {"interop_threads": interop}
+        parameters["libraries"] = {"build": "x" * 100 + build}
+        return replace(run, machine=machine, internal_parameters=parameters)
+
+    one = changed(manifest(), ["avx", "avx2"], 1)
+    assert same_bits_promised(one, changed(one, ["avx2", "avx", "avx"], 4))
+    assert unequal_conditions(one, changed(one, ["avx"], 1)) == ("instructions: -avx2",), "the control"
+    (said,) = unequal_conditions(one, changed(one, ["avx", "avx2"], 1, build="another"))
+    assert said.endswith("another now"), "what differs is said, however long what precedes it is"

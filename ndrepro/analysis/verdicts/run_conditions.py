@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -42,6 +43,7 @@ _COMPUTING = frozenset(
 _COMPUTING_PREFIXES = ("nvidia-", "cuda-", "pytorch-triton")
 # which adds up what several GPUs computed
 _NCCL = "nvidia-nccl-"
+_SHOWN = 60
 
 
 def promises_bits(manifest: Manifest) -> bool:
@@ -74,10 +76,12 @@ def _difference(then: Any, now: Any) -> str:
         unequal = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
         return first_of([f"{name} {_difference(then.get(name), now.get(name))}" for name in unequal], 2)
     if isinstance(then, list) and isinstance(now, list):
-        return first_of(
-            [f"{'-' if each in then else '+'}{each}" for each in [*then, *now] if (each in then) != (each in now)], 3
-        )
-    return f"{str(then)[:60]} then, {str(now)[:60]} now"
+        unequal = [f"{'-' if each in then else '+'}{each}" for each in [*then, *now] if (each in then) != (each in now)]
+        return first_of(unequal, 3) if unequal else "in another order or number"
+    before, after = str(then), str(now)
+    # of long ones the part where they differ
+    start = max(0, len(os.path.commonprefix([before, after])) - _SHOWN // 2)
+    return f"{before[start : start + _SHOWN]} then, {after[start : start + _SHOWN]} now"
 
 
 def _computing(record: TrainingRecord) -> dict[str, RecordedDistribution]:
@@ -95,14 +99,20 @@ def _conditions(manifest: Manifest) -> dict[str, Any] | None:
     if not promises_bits(manifest) or not isinstance(cpu, Mapping) or "model_name" not in cpu:
         return None
     return {
-        "cpu": {name: cpu.get(name) for name in ("vendor", "model_name", "family", "model", "stepping", "flags")},
+        "cpu": {name: cpu.get(name) for name in ("vendor", "model_name", "family", "model", "stepping")},
+        "instructions": sorted(set(map(str, flags))) if isinstance(flags := cpu.get("flags"), list) else flags,
         "gpus": at(manifest.machine, "gpus") if record.device.startswith("cuda") else None,
         "level": record.determinism_level,
-        "flags": record.determinism.get("start"),
+        "flags": _moving(record.determinism.get("start")),
         "device": record.device,
         "torch": record.libraries.get("build"),
         "limits": {name: manifest.variables.get(name) for name in INSTRUCTION_LIMITS},
     }
+
+
+def _moving(flags: Any) -> Any:
+    """The flags that move numbers: threads between operators run whole operators, in the order of the program."""
+    return {name: flags[name] for name in flags if name != "interop_threads"} if isinstance(flags, Mapping) else flags
 
 
 def conditions_claim(then: Manifest, again: Manifest) -> ClaimCheck:
