@@ -35,7 +35,8 @@ def empty_run() -> Result:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         experiment = Experiment.from_name(_EMPTY)
-        bare = variables(experiment.determinism, experiment.threads)
+        # of the child's too: a thread that spins while it waits would count as work
+        bare = {**variables(experiment.determinism, experiment.threads), "OMP_WAIT_POLICY": "PASSIVE"}
         # as an installed program has it: compiled once
         recorded = {"NDREPRO_HOME": f"{folder}/keys", "PYTHONDONTWRITEBYTECODE": ""}
         values = []
