@@ -79,8 +79,8 @@ def _difference(then: Any, now: Any) -> str:
         return first_of(unequal, 3) if unequal else "in another order or number"
     before, after = str(then), str(now)
     # of long ones the part where they differ
-    same = next((place for place, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), 0)
-    start = max(0, same - _SHOWN // 2)
+    same = next((place for place, (one, two) in enumerate(zip(before, after, strict=False)) if one != two), None)
+    start = max(0, (min(len(before), len(after)) if same is None else same) - _SHOWN // 2)
     return f"{before[start : start + _SHOWN]} then, {after[start : start + _SHOWN]} now"
 
 
