@@ -112,3 +112,15 @@ def test_what_no_import_statement_names_is_neither_read_nor_imported(name: str, 
     experiment = Experiment.from_name("nets:small_bn_1_digits", {"network_source": files.digest})
     with pytest.raises(UsageError, match="no Python source"):
         build(experiment, folder)
+
+
+def test_a_file_too_large_to_be_read_whole_is_refused(tmp_path: Path) -> None:
+    """Before: it was cut without a word, digested as it was cut, and the repetition executed the beginning of it."""
+    folder = tmp_path / "network"
+    most = 4 << 20
+    source = b"accuracy = 1.0\n".ljust(most, b"#")
+    NetworkFiles({"nets.py": source}).write(folder)
+    assert NetworkFiles.read(folder).files["nets.py"] == source, "the control"
+    NetworkFiles({"nets.py": source + b"\naccuracy = 0.1\n"}).write(folder)
+    with pytest.raises(NdreproError, match=f"nets.py has more than {most} bytes"):
+        NetworkFiles.read(folder)

@@ -66,17 +66,17 @@ class NetworkFiles:
                 raise _no_file(arch, path, folder)
             folder, path, alone = installed, _place(module, installed), module.partition(".")[0]
         files = {name: _content(folder / name, name) for name in sorted(_imported(module, path, folder, alone))}
-        _expect_name(arch, path, files[path.relative_to(folder).as_posix()])
         if len(files) > _MOST_FILES or sum(map(len, files.values())) > _MOST_BYTES:
             raise UsageError(
                 f"{arch}: its module imports {len(files)} files of {folder}, more than are kept with a run",
                 "put the network into a package that imports little else",
             )
+        _expect_name(arch, path, files[path.relative_to(folder).as_posix()])
         return cls(files)
 
     @classmethod
     def read(cls, folder: Path) -> NetworkFiles:
-        """The files that a run keeps. Raises NdreproError for anything else there, such as bytecode."""
+        """The files that a run keeps, each whole. Raises NdreproError for anything else there, such as bytecode."""
         try:
             return cls(dict(_kept(folder)))
         except OSError as error:
@@ -213,4 +213,7 @@ def _kept(folder: Path) -> Iterator[tuple[str, bytes]]:
                     f"{folder}: {printable(kept)} is no Python source that an import statement names", "ask its author"
                 )
             with open(open_regular(path, beneath=folder), "rb") as stream:
-                yield kept, stream.read(_MOST_BYTES + 1)
+                data = stream.read(_MOST_BYTES + 1)
+            if len(data) > _MOST_BYTES:
+                raise NdreproError(f"{folder}: {kept} has more than {_MOST_BYTES} bytes", "ask its author")
+            yield kept, data
