@@ -14,6 +14,7 @@ import os
 import pickletools
 import re
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +37,12 @@ _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _ARRAY, _OF_OBJECTS = b"\x93NUMPY", re.compile(rb"'descr': [^}]*'\|O")
 # operations of a pickle that name what is called, and how a pickle's reader says that more would have to follow
 _CALLS = frozenset(("GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"))
-_TORN = re.compile("exhausted|no newline found|remain|not enough data")
+_NAMES, _PUTS = ("GLOBAL", "INST"), ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+# and those that then call it, or change it
+_EXECUTES = frozenset(("INST", "OBJ", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD", "SETITEM", "SETITEMS"))
+# a module, and a name in it: of text, two lines are seldom both
+_NAMED = re.compile(r"\S+ [^\W\d]\w*(?:\.\w+)*")
+_TORN = re.compile(r"exhausted|no newline found|(?:expected (\d+) bytes.*)?remain|not enough data")
 # in UTF-8: a carriage return that ends no line for git; the characters of text that is shown in another direction; a
 # form feed behind an indentation, which then is none; letters that nobody sees, and selectors in a name
 _HIDES = re.compile(
@@ -88,32 +94,49 @@ def _is_unreadable(file: Path) -> bool:
         inner = _decompressed(file, start)
         if _holds_modules(file, start, inner):
             return True
+        size = file.stat().st_size if inner is start else sys.maxsize
         start = inner
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
         return True
-    return _is_code(start) or _is_odd_text(file, start)
+    return _is_code(start, size) or _is_odd_text(file, start)
 
 
-def _is_code(start: bytes) -> bool:
-    """Whether bytes begin a program, bytecode, a pickle, or an array of objects."""
+def _is_code(start: bytes, size: int = sys.maxsize) -> bool:
+    """Whether bytes begin a program, bytecode, a pickle, or an array of objects; ``size``: of the whole."""
     is_bytecode = start[2:4] == b"\r\n" and int.from_bytes(start[:2], "little") in _BYTECODE
     is_array = start.startswith(_ARRAY) and _OF_OBJECTS.search(start)
     is_known = is_bytecode or is_array or start.startswith((*_PROGRAM, *_PICKLES))
-    return bool(is_known or _calls_as_pickle(start))
+    return bool(is_known or _calls_as_pickle(start, size))
 
 
-def _calls_as_pickle(start: bytes) -> bool:
+def _calls_as_pickle(start: bytes, size: int) -> bool:
     """Whether a file begins as a pickle of any protocol, with its mark or without, that names what it calls.
 
-    One that continues beyond ``start`` counts, whatever it is.
+    An operation that finds too little on the stack ends it: most text is none, though its letters are operations. One
+    that continues beyond ``start`` counts, whatever it is, if a file of this size can have it.
     """
-    calls = False
+    names = calls = False
+    depth, marks = 0, list[int]()
     try:
-        for operation, _, _ in pickletools.genops(start):
-            calls = calls or operation.name in _CALLS
+        for operation, argument, _ in pickletools.genops(start):
+            needed = operation.stack_before
+            if pickletools.markobject in needed or (operation.name == "POP" and marks[-1:] == [depth]):
+                if not marks:
+                    return calls
+                depth, needed = marks.pop(), needed[: needed.index(pickletools.markobject)] if len(needed) > 1 else []
+            is_text = operation.name in _NAMES and not _NAMED.fullmatch(str(argument))
+            if is_text or depth < max(len(needed), operation.name in _PUTS):
+                return calls
+            if operation.name == "MARK":
+                marks.append(depth)
+            else:
+                depth += len(operation.stack_after) - len(needed)
+            names = names or operation.name in _CALLS
+            calls = calls or (names and operation.name in _EXECUTES)
     except ValueError as error:
-        return len(start) == _START_BYTES and _TORN.search(str(error)) is not None
-    return calls
+        torn = _TORN.search(str(error)) if len(start) == _START_BYTES else None
+        return calls or (torn is not None and int(torn[1] or 0) < size)
+    return names
 
 
 def _ends_in_modules(stream: IO[bytes]) -> bool:
