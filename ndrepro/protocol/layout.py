@@ -54,7 +54,7 @@ DEFAULT_RUNS, RUNS_VARIABLE = Path("runs"), "NDREPRO_RUNS"
 # pieces of runs lie apart from the runs of their experiment: runs/EXPERIMENT.segments/RUN
 SEGMENTS = ".segments"
 LOCK = ".lock"  # as provenance.attestation.run_files.LOCK
-CHECKPOINT_NAME = re.compile(r"step-(\d{9})\.safetensors")
+CHECKPOINT_NAME = re.compile(r"step-([0-9]{9})\.safetensors")
 
 
 def expect_folder(place: Path, cure: str) -> None:

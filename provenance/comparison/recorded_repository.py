@@ -39,7 +39,7 @@ from provenance.git.repository import Repository
 from provenance.git.scratch_repository import SUBMODULE, new_repository
 from provenance.git.tracked_files import CONVERSION_SETTINGS, read_commit
 
-_DESCRIPTION = re.compile(r"(.+)-(\d+)-g[0-9a-f]+")
+_DESCRIPTION = re.compile(r"(.+)-([0-9]+)-g[0-9a-f]+")
 _NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CONVERSIONS = ("true", "false", "input", "lf", "crlf", "native")
 _NOBODY = {"GIT_COMMITTER_NAME": "ndrepro", "GIT_COMMITTER_EMAIL": "ndrepro", "GIT_COMMITTER_DATE": "@0 +0000"}

@@ -25,7 +25,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar, Union, get_arg
 from provenance.errors import ManifestError, ProvenanceError, UsageError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z")
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z", re.ASCII)
 _SHOWN = 60
 # a run's identifier is the name of its folder, which file systems bound likewise
 LONGEST_IDENTIFIER_BYTES = 255

@@ -17,6 +17,7 @@ import pytest
 from dishonest_author import agreeing, copied, manifest_of, sign_again, verified
 from real_runs import Bench
 
+from ndrepro.analysis.verdicts.unexpected_files import unexpected_files
 from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.runs.run_checks import contradiction, predicate, request
 from ndrepro.protocol.layout import RunFolder
@@ -156,6 +157,19 @@ def test_what_a_machine_may_have_used_passes(honest: Finished, tmp_path: Path) -
     clock = byproduct("clock", set_back_seconds=3600)
     for name, edit in (("no", lambda folder: {}), ("e", energy), ("f", failed), ("c", clock)):
         assert refusal(honest, tmp_path / name, edit) == ""
+
+
+@pytest.mark.parametrize("zero", ["\u0660", "\uff10"], ids=["Arabic-Indic", "full-width"])
+def test_a_checkpoint_in_other_digits_than_a_recorder_s_is_named(
+    honest: Finished, author: Bench, tmp_path: Path, zero: str
+) -> None:
+    """Before: known by its name, which no claim named, and read by nobody."""
+    folder = copied(honest.folder, tmp_path)
+    other = "step-000000099.safetensors".translate({48 + digit: ord(zero) + digit for digit in range(10)})
+    (folder.checkpoints / other).write_text("test accuracy of these weights: 99.9 %")
+    sign_again(folder, author)
+    assert folder.checkpoint_steps() == honest.folder.checkpoint_steps()
+    assert f"checkpoints/{other}" in unexpected_files(manifest_of(folder))
 
 
 def test_it_is_refused_by_verify_too(honest: Finished, author: Bench, tmp_path: Path) -> None:

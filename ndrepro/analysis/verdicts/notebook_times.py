@@ -13,7 +13,7 @@ from typing import Any
 from provenance.errors import CanonicalError
 from provenance.formats.canonical_json import unique_members
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?", re.ASCII)
 _NAME = re.compile("[A-Za-z_.-]+")
 # a name that nbformat draws for a cell without one
 _DRAWN = re.compile(r"[0-9a-f]{8}")

@@ -74,9 +74,9 @@ _OF_WHAT = re.compile(
 # any other character is a part of a word, and no word of the clock has it
 _BETWEEN_WORDS = re.compile(r"[\s_./:()\[\]-]+")
 _PER_SECOND = re.compile(r"(?:/|per[ _]?)s(?:ec)?$")
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?(?![\w.])")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?(?![\w.])")
 # TensorBoard's, with the time and the process in their names, and times in every record
-_EVENTS = re.compile(r"events\.out\.tfevents\.\d+\.")
+_EVENTS = re.compile(r"events\.out\.tfevents\.[0-9]+\.")
 _TEXT_BYTES = 8 << 20
 _SHOWN = 3
 Rows = Sequence[Mapping[str, Any]]

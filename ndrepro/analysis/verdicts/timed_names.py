@@ -14,7 +14,8 @@ _FRACTION = r"(?:[.,]\d{3,9}|[-_]\d{6})?"  # as datetime's text and %f have it
 _CLOCK = rf"\d\d[-_:.h]?\d\d(?:[-_:.m]?\d\d{_FRACTION})?"
 _SECONDS = rf"1\d{{9}}(?:\d{{3}})?{_FRACTION}"
 _TIME = re.compile(
-    rf"(?<![0-9A-Za-z])(?:(?:{_DAY}|{_MONTH})(?:[-_T. ]+{_CLOCK})?|\d\d(?:-\d\d-|_\d\d_|:\d\d:)\d\d|{_SECONDS})(?!\d)"
+    rf"(?<![0-9A-Za-z])(?:(?:{_DAY}|{_MONTH})(?:[-_T. ]+{_CLOCK})?|\d\d(?:-\d\d-|_\d\d_|:\d\d:)\d\d|{_SECONDS})(?!\d)",
+    re.ASCII,
 )
 
 

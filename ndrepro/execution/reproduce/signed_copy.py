@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.layout import CHECKPOINT_NAME, RunFolder
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Artifact, Manifest
 from provenance.errors import DigestError
@@ -21,7 +21,7 @@ from provenance.formats.bounded_read import open_regular, read_bounded
 from provenance.formats.digest import bytes_digest
 
 _CHUNK_BYTES = 1 << 20
-_CHECKPOINT = re.compile(r"checkpoints/step-(\d{9})\.safetensors")
+_CHECKPOINT = re.compile(rf"checkpoints/{CHECKPOINT_NAME.pattern}")
 _CURE = "wait until nothing writes to the folder any more; its author may still do so"
 
 

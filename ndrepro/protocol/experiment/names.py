@@ -66,7 +66,7 @@ def _longest_first(names: Iterable[str]) -> str:
 
 
 # longest first, so that nd_full is not read as nd with a rest
-_METHOD_EPOCHS = rf"_(?P<method>{_longest_first(METHODS)})_(?P<epochs>\d{{1,5}})"
+_METHOD_EPOCHS = rf"_(?P<method>{_longest_first(METHODS)})_(?P<epochs>[0-9]{{1,5}})"
 _REST = rf"{_METHOD_EPOCHS}(_(?P<dataset>{_longest_first((*DATASETS, OWN_DATASET))}))?"
 _NAME = re.compile(rf"(?P<arch>{_longest_first(ARCHITECTURES)}){_REST}")
 _OWN_NAME = re.compile(rf"(?P<module>[A-Za-z_][\w.]*)[.:](?P<callable>[A-Za-z_]\w*?){_REST}", re.ASCII)
