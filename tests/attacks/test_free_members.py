@@ -87,6 +87,27 @@ def witness(**members: Any) -> Edit:
     return edit
 
 
+def summary_with(**members: Any) -> Edit:
+    """Add members to the summary of metrics, beside its annotations."""
+
+    def edit(folder: RunFolder) -> dict[str, Any]:
+        found = manifest_of(folder).byproducts
+        return {"byproducts": tuple(replace(item, **members) if item.name == SUMMARY else item for item in found)}
+
+    return edit
+
+
+def again(name: str) -> Edit:
+    """Add a second byproduct of that name."""
+
+    def edit(folder: RunFolder) -> dict[str, Any]:
+        false = Resource(name, annotations={"last": {"test_accuracy": FALSE}})
+        return {"byproducts": (*manifest_of(folder).byproducts, false)}
+
+    return edit
+
+
+SUMMARY = "metrics summary"
 SEAL = ("start", "environment")
 NONE = {"none": "the machine has no counter"}
 FREE: dict[str, Edit] = {
@@ -107,6 +128,10 @@ FREE: dict[str, Edit] = {
     "a result in timing.jsonl": timing(test_accuracy=FALSE),
     "a result among the energy": byproduct("energy", cpu_packages=NONE, gpus=NONE, test_accuracy=FALSE),
     "a result instead of energy": byproduct("energy", cpu_packages={"test accuracy": FALSE}, gpus=NONE),
+    "a second summary of metrics": again(SUMMARY),
+    "a result as the summary's address": summary_with(uri="test accuracy 99.99 %"),
+    "a result as the summary's type": summary_with(media_type="accuracy=0.9999"),
+    "a result as the summary's digest": summary_with(digest={"accuracy": "0.9999"}),
     "a result of the code": dependency("code", test_accuracy=FALSE),
     "a result of the source": dependency("source", test_accuracy=FALSE),
     "a result among the loaded code": witness(test_accuracy=FALSE),
