@@ -211,6 +211,28 @@ def test_a_committed_result_that_is_listed_as_an_input_by_another_spelling_is_re
     assert author.reproduce(run).verdict == "undecided"
 
 
+@pytest.mark.parametrize("spelled", ["{root}/r.txt", "{root}/sub/../r.txt"])
+def test_a_committed_output_that_is_recorded_by_an_absolute_path_is_removed_too(tmp_path: Path, spelled: str) -> None:
+    """Before: it stayed, and a program that changes its first byte had the rest of it."""
+    text = "with open('r.txt', 'r+') as log:\n    log.write('#')\nopen('o', 'w').write('done')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "r.txt": f" {COMMITTED}"})
+    run = author.record(outputs=("o", "r.txt"))
+    files = json.loads(run.outputs.read_text())["files"]
+    (output,) = (file for file in files if file["path"] == "r.txt")
+    kept = {name: output[name] for name in ("size", "sha256")}
+    files[files.index(output)] = {"path": spelled.format(root=author.root), "how": "written", **kept}
+    files.sort(key=lambda file: file["path"])
+    (run.output_copies / "r.txt").unlink(missing_ok=True)
+    run.outputs.write_bytes(canonical_bytes({"files": files}))
+    digest = {"sha256": bytes_digest(run.outputs.read_bytes())}
+    (listed,) = (each for each in manifest_of(run).byproducts if each.name == "outputs")
+    claimed = replace(listed, digest=digest, annotations={**listed.annotations, "files": files})
+    author.claim(run, byproducts=tuple(claimed if each == listed else each for each in manifest_of(run).byproducts))
+    author.claim_inputs(run, lambda read: [file for file in read if file["path"] != "r.txt"])
+    found = author.reproduce(run)
+    assert not found.passes and "removed, to be written again" in " ".join(found.plan.differences)
+
+
 def test_a_log_that_is_written_again_counts_whatever_it_held(tmp_path: Path) -> None:
     """The control: the same bytes, opened anew, or put there under the log's name."""
     anew = "open('m.jsonl', 'w').write(ROW); open('n', 'w').write(ROW); os.replace('n', 'n.jsonl')\n"

@@ -148,10 +148,11 @@ def build(
 
 def _without_outputs(command: RecordedCommand, place: Path, working_folder: Path) -> tuple[str, ...]:
     """Remove from the checkout what the run wrote and is not known to have read: only what is written again counts."""
-    read = {os.path.normpath(file.path) for file in command.inputs}
+    recorded = command.working_folder
+    read = {os.path.normpath(recorded / file.path) for file in command.inputs}
     removed = []
-    for path in (path for path in command.written if os.path.normpath(path) not in read):
-        here = working_folder / path
+    for path in (path for path in command.written if os.path.normpath(recorded / path) not in read):
+        here = working_folder / (os.path.relpath(path, recorded) if os.path.isabs(path) else path)
         if is_inside(here.parent, place) and (here.is_symlink() or here.is_file()):
             here.unlink()
             removed.append(path)
