@@ -26,11 +26,13 @@ HONEST, EVIL = b"def accuracy(): return 0.6123\n", "def accuracy(): return 0.999
 TRAINS = "from data.loader import accuracy\nopen('out.txt', 'w').write(str(accuracy()))\n"
 
 
-def archive(*names: str, before: bytes = b"", comment: bytes = b"", method: int = zipfile.ZIP_STORED) -> bytes:
+def archive(
+    *names: str, before: bytes = b"", comment: bytes = b"", method: int = zipfile.ZIP_STORED, data: str | bytes = EVIL
+) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", method) as made:
         for name in names:
-            made.writestr(name, EVIL)
+            made.writestr(name, data)
         made.comment = comment
     return before + stream.getvalue()
 
@@ -64,6 +66,13 @@ def arrays(**named: np.ndarray[Any, Any]) -> bytes:
     stream = io.BytesIO()
     np.savez(stream, **named)  # type: ignore[arg-type]
     return stream.getvalue()
+
+
+def described(descr: str, version: int = 1, padding: int = 0) -> bytes:
+    """An array of one object with this in its header."""
+    header = f"{{{descr}, 'fortran_order': False, 'shape': (1,), }}{' ' * padding}\n".encode()
+    size = len(header).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + size + header + pickle.dumps([{}])
 
 
 def bytecode(folder: Path) -> bytes:
@@ -126,6 +135,19 @@ CODE = {
     "selected.py": "accuracy\ufe00 = 0.9999\n".encode() + HONEST,
     "backward.bin": backward(),
     "objects.npy": saved(np.array([{}], dtype=object)),
+    "dense.npy": described("'descr':'|O'"),
+    "double.npy": described('"descr": "|O"'),
+    "escaped.npy": described("'d' 'escr': '\\x7cO'"),
+    "field.npy": described("'descr': [('a', '<f8'), ('b', [('c','O', (2,))])]"),
+    "second.npy": described("'descr':'object'", version=2),
+    "third.npy": described("'descr':'O8'", version=3),
+    "strings.npy": described("'descr':'T'"),
+    "padded.npy": described("'descr':'|O'", version=2, padding=70_000),
+    "no header.npy": b"\x93NUMPY\1",
+    "dense.npz": archive("a.npy", data=described("'descr':'|O'")),
+    "padded.npz": archive("a.npy", data=described("'descr':'|O'", padding=20_000)),
+    "dense.tar": tape("a.npy", data=described("'descr':'|O'")),
+    "dense.npy.gz": gzip.compress(described("'descr':'|O'")),
     "module.SO": b"",
 }
 PLAIN = {
@@ -157,6 +179,10 @@ PLAIN = {
     "lines.txt": b"Version 1\nparagraph\n" * 9000,
     "random.bin": np.random.default_rng(7).bytes(300_000),
     "numbers.npy": saved(np.arange(3.0)),
+    "fields.npy": saved(np.zeros(2, [(f"a|O{number}", "<f8", (2,)) for number in range(9)] + [("when", "<M8[s]")])),
+    "second.npy": described("'descr':'<f8'", version=2, padding=9000),
+    "python2.npy": described("'descr': '<f8'").replace(b"(1,)", b"(1L)"),
+    "fields.npz": arrays(table=np.zeros(1, [(f"field {number}", "<f8") for number in range(90)])),
     "table.csv.gz": gzip.compress(b"a,b\n"),
     "images.tar": tape("a/" * 90 + "image.png", kind=tarfile.PAX_FORMAT),
     "images.tar.xz": tape("image.png", "w:xz"),

@@ -7,6 +7,7 @@ makes of its own formats.
 
 from __future__ import annotations
 
+import ast
 import bz2
 import gzip
 import lzma
@@ -20,7 +21,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from ndrepro.execution.imports.sequential_stream import SequentialStream
 from ndrepro.execution.programs.input_files import is_code
@@ -33,8 +34,10 @@ _PROGRAM = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 # releases of Python 3 up to now, in the first two bytes of bytecode, as a little-endian number
 _BYTECODE = range(3000, 4000)
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
-# an array's header says its type; Source: numpy.lib.format
-_ARRAY, _OF_OBJECTS = b"\x93NUMPY", re.compile(rb"'descr': [^}]*'\|O")
+# an array's header says its type, a number of Python 2 as 3L; Source: numpy.lib.format
+_ARRAY, _LONG = b"\x93NUMPY", re.compile(r"(?<=\d)L\b")
+# also strings of any length, which are pickled, too
+_OBJECT = re.compile("O|T|object")
 # operations of a pickle that name what is called, and how a pickle's reader says that more would have to follow
 _CALLS = frozenset(("GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"))
 _NAMES, _PUTS = ("GLOBAL", "INST"), ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
@@ -50,7 +53,8 @@ _HIDES = re.compile(
     rb"|\xcd\x8f|[A-Za-z_](?:\xef\xb8[\x80-\x8f]|\xf3\xa0[\x84-\x87][\x80-\xbf]|\xe1\xa0[\x8b-\x8d])"
 )
 _SOURCE_BYTES = 8 << 20
-_MEMBER_BYTES, _MOST_MEMBERS = 1 << 10, 10_000
+# of a member, the whole header of an array that numpy reads
+_MEMBER_BYTES, _MOST_MEMBERS = 1 << 14, 10_000
 _LZMA = b"\x5d\x00\x00"
 _GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ"
 # of a file's start; a first line that is longer is read by nobody
@@ -104,9 +108,30 @@ def _is_unreadable(file: Path) -> bool:
 def _is_code(start: bytes, size: int = sys.maxsize) -> bool:
     """Whether bytes begin a program, bytecode, a pickle, or an array of objects; ``size``: of the whole."""
     is_bytecode = start[2:4] == b"\r\n" and int.from_bytes(start[:2], "little") in _BYTECODE
-    is_array = start.startswith(_ARRAY) and _OF_OBJECTS.search(start)
-    is_known = is_bytecode or is_array or start.startswith((*_PROGRAM, *_PICKLES))
+    is_known = is_bytecode or _is_array_of_objects(start) or start.startswith((*_PROGRAM, *_PICKLES))
     return bool(is_known or _calls_as_pickle(start, size))
+
+
+def _is_array_of_objects(start: bytes) -> bool:
+    """Whether bytes begin an array in which there are objects, or one whose header cannot be read to its end."""
+    if not start.startswith(_ARRAY):
+        return False
+    begin = 10 if start[6:7] == b"\1" else 12
+    end = begin + int.from_bytes(start[8:begin], "little")
+    try:
+        header = ast.literal_eval(_LONG.sub("", start[begin:end].decode("latin-1")).strip())
+        return end > len(start) or _names_objects(header["descr"])
+    except (LookupError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
+        return True
+
+
+def _names_objects(described: Any) -> bool:
+    """Whether a type is one of objects: by its name, that of a part with its shape, or those of named fields."""
+    if isinstance(described, str):
+        return _OBJECT.search(described) is not None
+    if isinstance(described, tuple):
+        return _names_objects(described[0])
+    return any(_names_objects(field[1]) for field in described)
 
 
 def _calls_as_pickle(start: bytes, size: int) -> bool:
