@@ -136,14 +136,7 @@ def test_other_weights_are_not_close_where_equal_bits_are_promised(
 ) -> None:
     """Every matrix is changed by half a per cent, and one loss of the first step in its last bit."""
     folder = copied(honest.folder, tmp_path)
-    weights = load_file(folder.weights)
-    for each in weights.values():
-        if each.dtype.kind == "f" and each.ndim > 1:
-            each *= np.float32(1.005)
-    folder.checkpoint(24).unlink()
-    put_weights(folder, weights)
-    edit_trail(folder, lambda records: records[1:2, 1].__iadd__(np.uint64(1 << 29)))
-    restate(folder)
+    other_weights(folder)
     signed_on(folder, author, cpu)
     original_of(folder, author)
     found = judge(folder, honest.folder, (0.5,) * 5)
@@ -166,6 +159,34 @@ def test_no_other_trajectory_is_consistent_where_equal_bits_are_promised(
         found[name] = judge(folder, honest.folder, [last + shift for shift in (-0.01, -0.005, 0.0, 0.005, 0.01)])
     assert found["another"].verdict == "consistent", f"the control: {found['another'].because}"
     assert found["same"].verdict == "undecided" and "promise equal bits" in found["same"].because
+
+
+@pytest.mark.parametrize(("cpu", "status"), [({}, "flagged"), (ANOTHER, "failed")], ids=["same", "another"])
+def test_one_image_of_few_is_not_free(
+    honest: Finished, author: Bench, tmp_path: Path, cpu: dict[str, str], status: str
+) -> None:
+    """Before: it counted as no difference, and the claim "accuracies by 0" was checked, 3 points of 32 test images."""
+    folder = copied(honest.folder, tmp_path)
+    then = recorded(folder, 2, "test_accuracy")
+    edit_results(folder, 2, test_accuracy=then + (1 / 32 if then < 1 else -1 / 32))
+    other_weights(folder)
+    signed_on(folder, author, cpu)
+    original_of(folder, author)
+    found = judge(folder, honest.folder)
+    (results,) = (each for each in found.claims if each.name == RESULTS)
+    assert results.status == status and "accuracies by 0.031 (images: 1), tolerance 0.005" in results.evidence
+    assert found.verdict == "undecided", found.because
+
+
+def other_weights(folder: RunFolder) -> None:
+    weights = load_file(folder.weights)
+    for each in weights.values():
+        if each.dtype.kind == "f" and each.ndim > 1:
+            each *= np.float32(1.005)
+    folder.checkpoint(24).unlink()
+    put_weights(folder, weights)
+    edit_trail(folder, lambda records: records[1:2, 1].__iadd__(np.uint64(1 << 29)))
+    restate(folder)
 
 
 def later_losses(records: np.ndarray) -> None:

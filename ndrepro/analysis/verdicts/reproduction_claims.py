@@ -41,12 +41,16 @@ class Judged(Protocol):
         """What was checked."""
 
 
+# a difference of accuracies times the number of images, with what rounding leaves
+ONE_IMAGE = 1.001
+
+
 class Tolerance:
     """What counts as the same trajectory.
 
     ``loss``: a step's loss, relative; ``early_loss``: the same of the first three steps from an equal state, beyond
     which no rounding brings them; ``first_loss``: the same of the first of them, one forward pass; ``epoch_loss``: an
-    epoch's mean losses, relative; ``accuracy``: any accuracy, as a fraction, where one image is always allowed;
+    epoch's mean losses, relative; ``accuracy``: any accuracy, as a fraction, however few images it is of;
     ``evaluation``: the same of given weights, where nothing but rounding in one pass differs; ``weights``: the distance
     of each tensor, relative to its norm; ``momentum``: that of all momentum, relative to its norm, which sums gradients
     and so carries rounding much further.
@@ -112,17 +116,19 @@ def _results(found: ReproductionEvidence) -> ClaimCheck:
         return ClaimCheck(name, FLAGGED, f"the recorded code does not compute {names}, which the run reports")
     if epochs.identical:
         return claim(name, True, f"every result of {many} equal bit for bit")
-    within = epochs.largest_loss_difference <= Tolerance.epoch_loss and epochs.same_rates
-    within = within and epochs.largest_accuracy_difference <= Tolerance.accuracy
+    # equal steps or states leave no room for other results
+    near = found.steps.divergence is not None and not found.equal_ends
+    near = near and epochs.largest_loss_difference <= Tolerance.epoch_loss and epochs.same_rates
+    within = near and epochs.largest_accuracy_difference <= Tolerance.accuracy
     rates = "" if epochs.same_rates else "; learning rates differ"
-    return claim(
-        name,
-        # equal steps or states leave no room for other results
-        within and found.steps.divergence is not None and not found.equal_ends,
+    words = (
         f"every result of {many}: losses differ by at most {epochs.largest_loss_difference:.2g} (relative), tolerance "
-        f"{Tolerance.epoch_loss:g}, accuracies by {epochs.largest_accuracy_difference:.2g}, "
-        f"tolerance {Tolerance.accuracy:g}{rates}",
+        f"{Tolerance.epoch_loss:g}, accuracies by {epochs.largest_accuracy_difference:.2g} "
+        f"(images: {epochs.images_apart:.3g}), tolerance {Tolerance.accuracy:g}{rates}"
     )
+    if near and not within and found.same_bits_promised and epochs.images_apart <= ONE_IMAGE:
+        return ClaimCheck(name, FLAGGED, words)  # what one image says accuses nobody
+    return claim(name, within, words)
 
 
 def _untrained(found: ReproductionEvidence) -> bool:
@@ -199,9 +205,9 @@ def evaluation_claim(original: RunFolder, again: RunFolder, *, stand_in: bool = 
     if signed.test_top5_accuracy is not None:
         accuracies.append((signed.test_top5_accuracy, found.test_top5_accuracy))
     apart = max(abs(one - two) for one, two in accuracies)
-    holds = loss <= Tolerance.loss and (apart <= Tolerance.evaluation or apart * found.images <= 1.001)
+    holds = loss <= Tolerance.loss and (apart <= Tolerance.evaluation or apart * found.images <= ONE_IMAGE)
     words = f"test accuracy {signed.test_accuracy:.2%} signed, {found.test_accuracy:.2%} evaluated"
-    words += f"; test losses differ by {loss:.2g} (relative)"
+    words += f" (images: {apart * found.images:.3g}, one is allowed); test losses differ by {loss:.2g} (relative)"
     if stand_in and not holds:
         return ClaimCheck(EVALUATION, FLAGGED, f"{words}, by this checkout's code, not the recorded")
     return claim(EVALUATION, holds, words)

@@ -65,7 +65,8 @@ class EpochEvidence:
     ``unrepeated`` are results that the run records and the repetition, by its code, does not compute.
 
     ``largest_loss_difference`` is relative, over training and test losses; ``largest_accuracy_difference`` is a
-    fraction, over all accuracies, and a single image counts as none; ``same_rates``: every learning rate is equal.
+    fraction, over all accuracies, and ``images_apart`` the same in images, of which there are as many as the repetition
+    read; ``same_rates``: every learning rate is equal.
     ``accuracies`` are the last test accuracies (run, repetition).
     """
 
@@ -74,6 +75,7 @@ class EpochEvidence:
     identical: bool
     largest_loss_difference: float
     largest_accuracy_difference: float
+    images_apart: float
     same_rates: bool
     accuracies: tuple[float, float] | None
     unrepeated: tuple[str, ...] = ()
@@ -245,20 +247,22 @@ def compare_states(then: Sequence[StateDigest], now: Sequence[StateDigest]) -> S
 
 
 def _compare_epochs(original: RunFolder, again: RunFolder, data: DataRecord) -> EpochEvidence:
-    # one image more or less is allowed: how many there are is what the repetition read, not what an author recorded
     then, now = _rows(original), _rows(again)
     shared = sorted(set(then) & set(now))
     images = {"train": data.train_images, "test": data.scored_images}
-    loss = accuracy = 0.0
+    loss = accuracy = apart = 0.0
     for one, two in ((then[epoch], now[epoch]) for epoch in shared):
         loss = max(loss, relative_difference([one.train_loss, one.test_loss], [two.train_loss, two.test_loss]))
-        accuracy = max(accuracy, *(_accuracy_difference(one, two, name, images) for name in _ACCURACIES))
+        differences = {name: _accuracy_difference(one, two, name) for name in _ACCURACIES}
+        accuracy = max(accuracy, *differences.values())
+        apart = max(apart, *(each * images[name.partition("_")[0]] for name, each in differences.items()))
     return EpochEvidence(
         epochs=len(shared),
         missing=len(now) - len(shared),
         identical=len(shared) == len(now) and all(then[epoch].agrees_with(now[epoch]) for epoch in shared),
         largest_loss_difference=loss,
         largest_accuracy_difference=accuracy,
+        images_apart=apart,
         same_rates=all(then[epoch].learning_rate == now[epoch].learning_rate for epoch in shared),
         accuracies=(then[shared[-1]].test_accuracy, now[shared[-1]].test_accuracy) if shared else None,
         unrepeated=tuple(name for name in _ACCURACIES if any(_only_first(then[e], now[e], name) for e in shared)),
@@ -268,15 +272,13 @@ def _compare_epochs(original: RunFolder, again: RunFolder, data: DataRecord) -> 
 _ACCURACIES = ("train_accuracy", "test_accuracy", "train_top5_accuracy", "test_top5_accuracy")
 
 
-def _accuracy_difference(one: Scores, two: Scores, name: str, images: Mapping[str, int]) -> float:
-    """How far two accuracies are apart, as a fraction; 0 for a single image, infinite where one is no number."""
+def _accuracy_difference(one: Scores, two: Scores, name: str) -> float:
+    """How far two accuracies are apart, as a fraction; infinite where one is no number."""
     a, b = getattr(one, name), getattr(two, name)
     if a is None or b is None:
         return 0.0
-    difference = abs(a - b)
-    if not math.isfinite(difference):
-        return math.inf
-    return 0.0 if difference * images[name.partition("_")[0]] <= 1.001 else float(difference)
+    difference = round(abs(a - b), 12)  # 1 of 200 images is 0.005, the tolerance
+    return difference if math.isfinite(difference) else math.inf
 
 
 def _only_first(one: Scores, two: Scores, name: str) -> bool:
