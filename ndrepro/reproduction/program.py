@@ -188,13 +188,15 @@ def _cells_of_notebooks(folder: Path, names: Iterable[str]) -> dict[str, tuple[s
 def _without_source(folder: PrivateFolder) -> tuple[ClaimCheck, ...]:
     """The claim that names what of the recorded code and inputs may be executed and cannot be read; () for nothing."""
     from ndrepro.execution.program_reproduction.unreadable_code import unreadable_code
+    from ndrepro.execution.programs.input_files import is_code
 
     place = folder.place
     found = sorted(
         {
             os.path.relpath(path, place) if path.is_relative_to(place) else str(path)
             for path in unreadable_code([place, *folder.shown], folder.repositories.folders)
-        }
+        },
+        key=lambda name: (not is_code(name), name),  # source that hides lines is named before a folder of weights
     )
     if not found:
         return ()

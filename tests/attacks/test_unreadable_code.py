@@ -214,6 +214,16 @@ def test_an_archive_behind_source_is_named(tmp_path: Path) -> None:
     assert named.status == "not checked" and named.evidence.endswith("train.py")
 
 
+def test_source_that_hides_lines_is_named_before_files_of_weights(tmp_path: Path) -> None:
+    """Before: three names were shown in the order of the alphabet, and weights stood before it."""
+    weights = {f"a{number}.pt": pickle.dumps([number]) for number in range(4)}
+    files = {"train.py": "open('out.txt', 'w').write('0.5')\n", "zmodel.py": CODE["lines.py"], **weights}
+    author = Stranger.make(tmp_path / "a", files)
+    found = author.reproduce(author.record(outputs=("out.txt",)))
+    (named,) = (each for each in found.claims if each.name == "code without source")
+    assert "5 files" in named.evidence and "zmodel.py" in named.evidence
+
+
 @pytest.mark.skipif(not CONFINED, reason="without a sandbox nothing is shown under another path")
 def test_code_in_declared_data_is_named(tmp_path: Path) -> None:
     author = Stranger.make(tmp_path / "a", {"train.py": TRAINS, ".gitignore": "runs\ndata\n"})
