@@ -120,7 +120,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "whole": lambda: promises("whole", "whole-xeon"),
     "memory": lambda: promises("memory"),
     "growth": growth,
-    "recording": lambda: promises("hashing", "recording"),
+    "recording": lambda: promises("hashing", "trail", "recording", "trackers"),
     "step_operators": step_operators,
 }
 
