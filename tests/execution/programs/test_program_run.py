@@ -15,6 +15,7 @@ import pytest
 from recorded_programs import Programs, RecordedProgram, wait_for
 
 from ndrepro.protocol.program_record import outcome_of
+from provenance.capture.unavailable import unavailable
 from provenance.errors import NotFoundError, UsageError
 from provenance.formats.metrics_log import read_scalars
 
@@ -89,7 +90,9 @@ def test_the_interpreter_that_ran_is_recorded_with_its_distributions(written: Re
     assert Path(python.executable).samefile(sys.executable) and python.version == sys.version.split()[0]
     assert "numpy" in record.distributions and record.unobserved == ""
     assert written.manifest.dependency("distribution:numpy").digest["sha256"]  # type: ignore[union-attr, index]
-    assert record.usage["peak_memory_bytes"] > 4 << 20 and record.usage["user_seconds"] > 0
+    peak = record.usage["peak_memory_bytes"]  # on a busy machine a short program may end first
+    assert peak == unavailable("it ended before it could be looked at") or peak > 4 << 20
+    assert record.usage["user_seconds"] > 0
     assert record.streams["stderr"]["sha256"] == hashlib.sha256(b"read.txt\n").hexdigest()
     assert "unavailable" in written.manifest.dependency("source").annotations["commit"]  # type: ignore[union-attr, index]
 
