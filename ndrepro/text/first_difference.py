@@ -1,7 +1,8 @@
-"""The first line in which two texts differ."""
+"""The first place, or line, in which two texts differ."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -24,6 +25,12 @@ class LineDifference:
     def to_json(self) -> dict[str, Any]:
         """The members line, first, second."""
         return {"line": self.number, "first": self.first, "second": self.second}
+
+
+def first_different_place(first: Sequence[object], second: Sequence[object]) -> int:
+    """Where two texts, or any sequences, differ first, from 0 on; the end of the shorter one that begins the other."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (one, two) in pairs if one != two), min(len(first), len(second)))
 
 
 def first_different_line(first: bytes, second: bytes) -> LineDifference | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ndrepro.analysis.comparison.stored_arrays import stored_arrays
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.replay_messages import BATCH, STATE, Operation, StepRecord, TensorBits, Wanted
+from ndrepro.text.first_difference import first_different_place
 
 if TYPE_CHECKING:
     import numpy
@@ -224,9 +225,7 @@ def _paired(
     if keys[0] == keys[1]:
         yield from ((number, number) for number in range(len(first)))
         return
-    start = next(
-        (place for place, (a, b) in enumerate(zip(*keys, strict=False)) if a != b), min(len(keys[0]), len(keys[1]))
-    )
+    start = first_different_place(*keys)
     yield from ((number, number) for number in range(start))
     rest = keys[0][start:], keys[1][start:]
     for _, i, to_i, j, to_j in difflib.SequenceMatcher(None, *rest, autojunk=False).get_opcodes():

@@ -11,6 +11,7 @@ from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON
 from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
 from ndrepro.protocol.verdicts import ClaimCheck, claim
+from ndrepro.text.first_difference import first_different_place
 from ndrepro.text.plurals import first_of
 from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at, text
@@ -78,9 +79,7 @@ def _difference(then: Any, now: Any) -> str:
         unequal = [f"{'-' if each in then else '+'}{each}" for each in [*then, *now] if (each in then) != (each in now)]
         return first_of(unequal, 3) if unequal else "in another order or number"
     before, after = str(then), str(now)
-    # of long ones the part where they differ
-    same = next((place for place, (one, two) in enumerate(zip(before, after, strict=False)) if one != two), None)
-    start = max(0, (min(len(before), len(after)) if same is None else same) - _SHOWN // 2)
+    start = max(0, first_different_place(before, after) - _SHOWN // 2)  # of long ones the part where they differ
     return f"{before[start : start + _SHOWN]} then, {after[start : start + _SHOWN]} now"
 
 
