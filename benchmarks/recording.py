@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.measure import Result, cpu_seconds, process_cpu_seconds, ratios, result, wall_and_cpu_seconds
+from ndrepro.execution.runs.child_process import PATIENCE
 from ndrepro.protocol.experiment.determinism import variables
 from ndrepro.protocol.experiment.experiment import Experiment
 
@@ -35,8 +36,7 @@ def empty_run() -> Result:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         experiment = Experiment.from_name(_EMPTY)
-        # of the child's too: a thread that spins while it waits would count as work
-        bare = {**variables(experiment.determinism, experiment.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        bare = {**PATIENCE, **variables(experiment.determinism, experiment.threads)}  # as the child has them
         # as an installed program has it: compiled once
         recorded = {"NDREPRO_HOME": f"{folder}/keys", "PYTHONDONTWRITEBYTECODE": ""}
         values = []

@@ -63,6 +63,7 @@ def _log(facts: RunFacts, folder: Path | None, store: str) -> MlflowRun:
     experiment = _experiment(client, facts.name, folder)
     run = client.create_run(experiment, start_time=_milliseconds(manifest.started_on), run_name=facts.run)
     _log_values(client, run.info.run_id, facts)
+    # below a folder: by itself no member may have the manifest's name
     signed = [Member(f"run/{file.path}", facts.folder / file.path, file.sha256) for file in facts.files]
     with temporary_folder("ndrepro-mlflow-") as scratch:  # what MLflow reads is what was hashed
         write_folder([*signed, Member(f"run/{MANIFEST}", facts.manifest_bytes())], scratch / "copy")

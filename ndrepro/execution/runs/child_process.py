@@ -51,7 +51,7 @@ _WITHHELD = {
 _COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 # Threads that have nothing to do sleep: spinning, they keep the cores from each other as soon as anything else runs
 # (a small net on two busy cores took 12 s instead of 18 to 54). It moves no bits; a variable that is set wins.
-_PATIENCE = {"OMP_WAIT_POLICY": "PASSIVE"}
+PATIENCE = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def child_python(request: Request) -> str:
@@ -76,7 +76,7 @@ def child_variables(
     kept = {name: value for name, value in inherited.items() if name not in _WITHHELD.union(process_group.VARIABLES)}
     experiment = request.experiment
     return {
-        **_PATIENCE,
+        **PATIENCE,
         **kept,
         **variables(experiment.determinism, experiment.threads, experiment.cpu_isa),
         "PYTHONPATH": str(code),
