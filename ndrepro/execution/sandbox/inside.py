@@ -3,11 +3,12 @@
     python -I -S inside.py DOCUMENT COMMAND...
 
 COMMAND are the words of what is started. DOCUMENT is JSON: ``processes``, for each process the variables that it gets
-beside the inherited ones; ``unix_sockets``, whether they may make Unix sockets; and, if there is one, ``expected``, a
-JSON file with inodes and times of change of what must be at some paths, else nothing is started (exit code 125) and
-the reason is written to the descriptor ``refusal``. All are over when one failed or was killed, and a process that is
-still there ten minutes after the first ended is killed. The exit code is theirs where they agree, else 128 + n for
-signal n that ended one, else 1.
+beside the inherited ones; ``unix_sockets``, whether they may make Unix sockets; ``alive``, if there is one, a pipe that
+is closed when whoever asked for the sandbox has gone: bwrap(1) arranges too late to be killed then; ``expected``, if
+there is one, a JSON file with inodes and times of change of what must be at some paths, else nothing is started (exit
+code 125) and the reason is written to the descriptor ``refusal``. All are over when one failed or was killed, and a
+process that is still there ten minutes after the first ended is killed. The exit code is theirs where they agree, else
+128 + n for signal n that ended one, else 1.
 
 A read-only mount keeps nobody from connecting to a Unix socket below it, nor does a network namespace where the socket
 has a path. A filter of system calls (seccomp(2)) leaves only the internet's families, which reach the loopback
@@ -24,6 +25,7 @@ import errno
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -74,6 +76,8 @@ def _other(document: str) -> str:
 def main(document: str, command: list[str]) -> int:
     """Start the processes, wait for them; returns the exit code."""
     asked: dict[str, Any] = json.loads(document)
+    if "alive" in asked and select.select([asked["alive"]], [], [], 0)[0]:
+        return 128 + signal.SIGKILL
     if "expected" in asked and (other := _other(asked["expected"])):
         reason = f"{other}: not what was compared with the record: nothing is started"
         sys.stderr.write(f"sandbox: {reason}\n")

@@ -18,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -73,23 +74,26 @@ class Sandbox:
         # NCCL passes the memory of GPUs from process to process over Unix sockets
         unix_sockets = seen.gpu and len(processes) > 1
         reading, writing = os.pipe()
+        alive, lifeline = os.pipe()
         try:
             process = subprocess.Popen(
-                self._words(command, variables, seen, processes, command[0], unix_sockets, writing),
+                self._words(command, variables, seen, processes, command[0], unix_sockets, writing, alive=alive),
                 env=self.variables(variables),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=(*held, writing),
+                pass_fds=(*held, writing, alive),
             )
         except BaseException:
             os.close(reading)
+            os.close(lifeline)
             raise
         finally:
             os.close(writing)
+            os.close(alive)
         with os.fdopen(reading, "rb") as told:
-            return ConfinedProcess(process, told.read())
+            return ConfinedProcess(process, told.read(), lifeline)
 
     def command_line(
         self, command: Sequence[str], variables: Mapping[str, str], confinement: Confinement, refusal: int | None = None
@@ -130,6 +134,7 @@ class Sandbox:
         unix_sockets: bool,
         info: int | None = None,
         refusal: int | None = None,
+        alive: int | None = None,
     ) -> list[str]:
         seen = replace(
             confinement,
@@ -138,6 +143,8 @@ class Sandbox:
             secret=(*confinement.secret, *self.secret),
         )
         asked: dict[str, object] = {"processes": [dict(each) for each in processes], "unix_sockets": unix_sockets}
+        if alive is not None:
+            asked |= {"alive": alive}
         if confinement.expected is not None:
             asked |= {"expected": str(EXPECTED), "refusal": refusal}
         return [
@@ -151,10 +158,14 @@ class Sandbox:
 
 
 class ConfinedProcess:
-    """A sandbox as the process that it is for (``ndrepro.execution.containers.container_spec.Process``)."""
+    """A sandbox as the process that it is for (``ndrepro.execution.containers.container_spec.Process``).
 
-    def __init__(self, process: subprocess.Popen[bytes], told: bytes) -> None:
+    ``lifeline`` is a descriptor that is closed with it, or when this process ends, however it does.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], told: bytes, lifeline: int) -> None:
         self._process = process
+        weakref.finalize(self, os.close, lifeline)
         # the first process inside, as it is numbered outside; none where the sandbox could not be made
         self._first = int(json.loads(told)["child-pid"]) if told.strip() else None
 
@@ -169,11 +180,11 @@ class ConfinedProcess:
 
     def send_signal(self, sig: int) -> None:
         """Signal the processes inside; killing ends the sandbox with all that is in it."""
-        if sig == signal.SIGKILL or self._first is None:
-            self._process.send_signal(sig)
-        elif self._process.poll() is None:
+        if self._first is not None and self._process.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self._first, sig)
+        if sig == signal.SIGKILL or self._first is None:
+            self._process.send_signal(sig)
 
     def kill(self) -> None:
         """End it."""

@@ -199,7 +199,7 @@ def test_nothing_lives_on_when_the_parent_is_killed(kind: str, tmp_path: Path) -
         f"run = Path({str(tmp_path)!r})\n"
         f"words = [sys.executable, '-I', '-S', '-c', 'import time; time.sleep(600)', {token!r}]\n"
         f"seen = Confinement((), (run,), run)\n"
-        f"with open(run / 'log', 'wb') as log: Sandbox({kind!r}).start(words, {{}}, seen, log=log)\n"
+        f"with open(run / 'log', 'wb') as log: box = Sandbox({kind!r}).start(words, {{}}, seen, log=log)\n"
         "(run / 'started').touch(); time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script])
@@ -208,7 +208,21 @@ def test_nothing_lives_on_when_the_parent_is_killed(kind: str, tmp_path: Path) -
     finally:
         parent.kill()
         parent.wait()
-    wait_for(lambda: not _running(token))
+    wait_for(lambda: not _running(token), seconds=500)  # before it would have ended by itself
+
+
+def test_nothing_starts_when_whoever_asked_for_it_has_gone_meanwhile(kind: str, tmp_path: Path) -> None:
+    box, seen = Sandbox(kind), Confinement(interpreter_paths(sys.executable), (tmp_path,), tmp_path)
+    touch = [sys.executable, "-I", "-S", "-c", "open('there', 'w')"]
+    alive, lifeline = os.pipe()
+    words = box._words(touch, {}, seen, ({},), touch[0], False, alive=alive)
+    assert subprocess.run(words, pass_fds=[alive]).returncode == 0
+    assert (tmp_path / "there").exists()
+    (tmp_path / "there").unlink()
+    os.close(lifeline)
+    assert subprocess.run(words, pass_fds=[alive]).returncode == 128 + signal.SIGKILL
+    os.close(alive)
+    assert not (tmp_path / "there").exists()
 
 
 def _running(token: str) -> list[str]:
