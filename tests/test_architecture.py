@@ -112,6 +112,8 @@ WALLS: dict[str, Wall] = {
         "lightning transformers",
     ),
     "ndrepro.text": wall("ndrepro.text"),
+    # Opens the file that it looks at.
+    "ndrepro.text.plain_text": wall("provenance.formats.bounded_read"),
     "ndrepro.analysis": wall(
         "ndrepro.analysis ndrepro.text ndrepro.protocol provenance", "numpy scipy pandas statsmodels threadpoolctl"
     ),

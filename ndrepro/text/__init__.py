@@ -1,1 +1,1 @@
-"""How text is written for people: Markdown, LaTeX, plural forms."""
+"""How text is written for people, Markdown, LaTeX, plural forms, and which text they see whole."""
