@@ -23,7 +23,7 @@ _UTF_8 = "(?:utf[-_]?8|(?:us-)?ascii)"
 _OBSTACLES = (
     ("a carriage return", re.compile("\r")),
     ("a control character", re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")),
-    # letters of Latin-1 with their marks, and signs; NFKC changes three letters of Latin-1, and the sign of multiplication is an x
+    # all but letters of Latin-1 that NFKC leaves as they are, and signs that look like no ASCII character
     ("characters beyond ASCII", re.compile("[^\t\n -~À-ÖØ-öø-ÿ±§°→←↑↓↔≤≥≠≈∞√]")),
     ("another encoding", re.compile(rf"(?i)\A(?:.*\n)?[ \t]*#.*?coding[:=][ \t]*(?!{_UTF_8}(?![-\w.]))[-\w.]")),
     (f"more than {_COLUMNS} columns", re.compile(f".{{{_COLUMNS + 1}}}")),
