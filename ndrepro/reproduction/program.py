@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.protocol.verdicts import CHECKED, FLAGGED, ClaimCheck, claim
 from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
-from ndrepro.text.plurals import first_of, plural
+from ndrepro.text.plurals import bounded, first_of, plural
 from provenance.errors import ProvenanceError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def of_program(
     had = _earlier(prepared.place)
     notebooks = _cells_of_notebooks(prepared.place.place, had.files)
     names = _words_of_the_record(prepared, had)
-    hidden = (*_without_source(prepared.place), *_of_no_commit(prepared.place.uncommitted))
+    of_code = (_recorded_code(prepared), *_without_source(prepared.place), *_of_no_commit(prepared.place.uncommitted))
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
     if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
@@ -95,7 +95,7 @@ def of_program(
     stayed = _stayed(original.manifest)
     judgement = replace(judgement, claims=(*judgement.claims, conditions, *stayed))
     computed = _not_computed(now, had, notebooks, names, place.working_folder)
-    return attested(original, plan, (finished.folder,), (judgement,), (*computed, *hidden), options)
+    return attested(original, plan, (finished.folder,), (judgement,), (*computed, *of_code), options)
 
 
 def _earlier(folder: PrivateFolder) -> EarlierContents:
@@ -202,6 +202,15 @@ def _without_source(folder: PrivateFolder) -> tuple[ClaimCheck, ...]:
         return ()
     words = f"{plural(len(found), 'file')} may hold code that nobody can read as source: {first_of(found, 3)}"
     return (claim("code without source", None, words),)
+
+
+def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
+    """The claim that the code is what the recorded commit shows, with the recorded patch and untracked files."""
+    from ndrepro.execution.reproduce.recorded_code import RECORDED_CODE
+
+    if prepared.place.differences:
+        return claim(RECORDED_CODE, None, bounded("; ".join(prepared.place.differences)))
+    return claim(RECORDED_CODE, True, "commit, patch and untracked files are those recorded")
 
 
 def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:

@@ -1,4 +1,4 @@
-"""A number with its noun, a span of numbers, and the first of many names."""
+"""A number with its noun, a span of numbers, the first of many names, and the beginning of a long text."""
 
 from __future__ import annotations
 
@@ -20,3 +20,9 @@ def first_of(names: Sequence[object], most: int) -> str:
     """``a, b and 3 more``: the first ``most`` names, and how many others there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more
+
+
+def bounded(text: str, most: int = 3000) -> str:
+    """The text, or its first ``most`` characters and how many more there are: nothing is left out unsaid."""
+    more = len(text) - most
+    return text if more <= 0 else f"{text[:most]} [{more:,} more characters are not shown]"

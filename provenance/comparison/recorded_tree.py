@@ -147,8 +147,12 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
         # too many to be named are all that git would convert
         names = [*entries] if len(names) < count_of(converted) else [name for name in names if name in entries]
         settings = {name: str(value) for name, value in settings.items() if name in CONVERSION_SETTINGS}
-        other = at_hand.check_out(tree, place, names, settings)
-        caveats += [f"{path} is not what its commit shows: git converts its encoding" for path in other]
+        if other := at_hand.check_out(tree, place, names, settings):
+            how = "".join(f"{name}={value}, " for name, value in sorted(settings.items()))
+            caveats.append(
+                f"git converted what its commit shows ({how}the commit's attributes; files: {len(other)}): "
+                + ", ".join(other)
+            )
     for path, (mode, oid) in entries.items():
         if mode == SUBMODULE:
             caveats += _check_out_submodule(state, repository, place, path, oid)

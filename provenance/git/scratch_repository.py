@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from provenance.errors import SourceError
-from provenance.formats.bounded_read import open_regular
+from provenance.errors import DigestError, SourceError
+from provenance.formats.digest import file_digest
 from provenance.git.repository import Repository
 
 FILE, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
@@ -47,16 +47,12 @@ class TreeEntry:
     oid: str
 
 
-def _without_line_ends(place: Path, path: str) -> str:
-    """A digest of a tree's file without its carriage returns; "" for what is none."""
-    digest = hashlib.sha256()
+def _digest(path: Path) -> str:
+    """The SHA-256 of a tree's file; "" for what is none."""
     try:
-        with open(open_regular(place / path, beneath=place), "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk.replace(b"\r", b""))
-    except OSError:
+        return file_digest(path, follow_symlinks=False).sha256
+    except DigestError:
         return ""
-    return digest.hexdigest()
 
 
 def blob_hash(name_length: int, size: int) -> hashlib._Hash:
@@ -140,17 +136,17 @@ class ScratchRepository:
         self, tree: str, place: Path, converted: Sequence[str], settings: Mapping[str, str]
     ) -> tuple[str, ...]:
         """Write a tree's files to the new folder ``place``: as they are stored, those in ``converted`` as git checks
-        them out under ``settings`` and the attributes of the tree itself. Those in which this changed more than line
-        ends are returned: the tree shows something else. Raises SourceError.
+        them out under ``settings`` and the attributes of the tree itself. Those that this changed are returned: the
+        tree shows something else. Raises SourceError.
         """
         index = self.new_index()
         index.ask("read-tree", tree)
         index.ask("checkout-index", "--all", "--quiet", f"--prefix={place}/")
         if not converted:
             return ()
-        stored = {path: _without_line_ends(place, path) for path in converted}
+        stored = [_digest(place / path) for path in converted]
         self.convert(index, place, converted, settings)
-        return tuple(path for path in converted if _without_line_ends(place, path) != stored[path])
+        return tuple(path for path, before in zip(converted, stored, strict=True) if _digest(place / path) != before)
 
     def convert(self, index: Repository, place: Path, paths: Sequence[str], settings: Mapping[str, str]) -> None:
         """Write paths of an index into the folder ``place`` as git checks them out under ``settings`` and the

@@ -327,7 +327,21 @@ def test_code_that_git_writes_in_another_encoding_is_named(tmp_path: Path) -> No
     author.git("add", "train.py"), author.git("commit", "-qm", "code")
     assert "\u00a5" in author.git("show", "HEAD:train.py"), "the control"
     found = author.reproduce(author.record(outputs=("o",)))
-    assert "code: train.py is not what its commit shows: git converts its encoding" in found.plan.differences
+    (code,) = (each for each in found.claims if each.name == "recorded code")
+    assert code.status == "not checked" and code.evidence.endswith("(the commit's attributes; files: 1): train.py")
+
+
+@pytest.mark.parametrize("name", ["core.autocrlf", "core.eol"])
+def test_lines_that_end_otherwise_than_in_the_commit_are_named(tmp_path: Path, name: str) -> None:
+    """By a setting of the record's alone, which no file of the commit shows: the lines may be the result."""
+    files = {"train.py": "open('o', 'w').write(str(0.5 + 0.4999 * (b'\\r' in open('n.txt', 'rb').read())))\n"}
+    author = Stranger.make(tmp_path / "a", {**files, "n.txt": "1\n", ".gitattributes": "n.txt text=auto\n"})
+    author.git("config", name, {"core.autocrlf": "true", "core.eol": "crlf"}[name])
+    (author.root / "n.txt").write_bytes(b"1\r\n")
+    found = author.reproduce(author.record(outputs=("o",)))
+    (code,) = (each for each in found.claims if each.name == "recorded code")
+    assert (found.verdict, code.status) == ("identical", "not checked")
+    assert f"{name}=" in code.evidence and code.evidence.endswith(": n.txt")
 
 
 def test_event_logs_of_tensorboard_are_named_and_not_compared(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from ndrepro.execution.sandbox.recorded_data import expect_recorded_path
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import is_below
-from ndrepro.text.plurals import first_of, plural
+from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import SOURCE, Manifest
 from provenance.comparison.recorded_repository import GivenRepositories, give_repository
 from provenance.comparison.recorded_tree import SourceState, check_out
@@ -35,7 +35,6 @@ from provenance.errors import SourceError
 from provenance.formats.atomic_io import make_folder
 from provenance.formats.folder_tree import remove_tree, walk
 
-_SHOWN = 3
 _BYTECODE = "__pycache__"
 
 
@@ -159,7 +158,7 @@ def _without_outputs(command: RecordedCommand, place: Path, working_folder: Path
     if not removed:
         return ()
     many = plural(len(removed), "output")
-    return (f"code: {many} that it has were removed, to be written again: {first_of(removed, _SHOWN)}",)
+    return (f"code: {many} that it has were removed, to be written again: {', '.join(removed)}",)
 
 
 def _without_bytecode(place: Path) -> tuple[str, ...]:
@@ -169,7 +168,7 @@ def _without_bytecode(place: Path) -> tuple[str, ...]:
         path.unlink() if path.is_symlink() or path.is_file() else remove_tree(path)
     if not found:
         return ()
-    names = first_of([str(path.relative_to(place)) for path in found], _SHOWN)
+    names = ", ".join(str(path.relative_to(place)) for path in found)
     return (f"code: bytecode that it has was removed, since its source decides: {names}",)
 
 
