@@ -185,7 +185,7 @@ def _hash_seed() -> Any:
     seed = os.environ.get("PYTHONHASHSEED", "random")
     if not sys.flags.hash_randomization:
         return 0
-    if seed.isdigit() and not sys.flags.ignore_environment:
+    if seed.isdecimal() and not sys.flags.ignore_environment:
         return int(seed)
     return none("drawn anew by every interpreter: PYTHONHASHSEED is not set")
 

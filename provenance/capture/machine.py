@@ -182,17 +182,17 @@ def _upwards(base: Path, path: str) -> Iterator[Path]:
 
 def _quota_v2(file: Path) -> float | None:
     quota, _, period = _text(file).partition(" ")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
 
 
 def _quota_v1(folder: Path) -> float | None:
     quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
 
 
 def _number(file: Path) -> int | None:
     text = _text(file)
-    return int(text) if text.isdigit() and int(text) < _NO_LIMIT_V1 else None
+    return int(text) if text.isdecimal() and int(text) < _NO_LIMIT_V1 else None
 
 
 def _tightest(limits: Iterable[float | None]) -> Any:

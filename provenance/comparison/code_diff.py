@@ -91,7 +91,7 @@ def _numbers(output: str) -> Iterator[FileChange]:
     """git-diff(1), --numstat -z: added, removed ("-" in a binary file), path."""
     for entry in filter(None, output.split("\0")):
         added, removed, path = entry.split("\t", 2)
-        yield FileChange(path, *(int(count) if count.isdigit() else None for count in (added, removed)))
+        yield FileChange(path, *(int(count) if count.isdecimal() else None for count in (added, removed)))
 
 
 class _Text:

@@ -152,7 +152,7 @@ def described(cell: Condition) -> str:
 def natural(text: Any) -> tuple[Any, ...]:
     """A key that sorts torch-2.4.1 before torch-2.13.0."""
     parts = re.split(r"(\d+)", str(text))
-    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+    return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts)
 
 
 def _replicated_streams(rows: Sequence[ResultRow]) -> frozenset[str]:

@@ -210,7 +210,7 @@ def _numbers(text: str) -> set[int]:
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) - int(first) > _MOST_NUMBERS:
+        if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) - int(first) > _MOST_NUMBERS:
             raise UsageError(f"--only {text}: {part!r} is no run's number", "e.g. --only 3, or --only 1,4-6")
         found |= set(range(int(first), int(last or first) + 1))
     return found

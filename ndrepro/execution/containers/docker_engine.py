@@ -253,7 +253,7 @@ def _clear(client: DockerClient) -> None:
     # another process may remove its own meanwhile
     for old in client.containers.list(all=True, filters=ended, ignore_removed=True):
         parent = old.labels.get(_PARENT, "")
-        if parent.isdigit() and not Path(f"/proc/{parent}").exists():
+        if parent.isdecimal() and not Path(f"/proc/{parent}").exists():
             with suppress(Exception):
                 old.remove(force=True)
 

@@ -110,7 +110,7 @@ def elements(number: str) -> Iterator[str]:
         return
     for part in rest.rstrip("]").partition("%")[0].split(","):
         first, _, last = part.partition("-")
-        if first.isdigit():
+        if first.isdecimal():
             yield from (f"{array}_{each}" for each in range(int(first), int(last or first) + 1))
 
 

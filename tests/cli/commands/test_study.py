@@ -108,6 +108,7 @@ def test_a_plan_in_json_has_every_run(ndrepro: Command) -> None:
         (("plan", "table1", "--grid", "mian"), 2, "no grid 'mian'", "main"),
         (("run", "smoke", "--jobs", "0"), 2, "--jobs", "--help"),
         (("run", "versions", "--grid", "nudge", "--only", "1-4"), 2, "--only 1: no run of --grid nudge", "here "),
+        (("run", "versions", "--grid", "nudge", "--only", "1-²"), 2, "'1-²' is no run's number", "e.g. --only 3"),
         (("run", "smoke", "--data", "cifar10=x"), 2, "smoke has no runs on it", "digits"),
         (("run", "smoke", "--data", "a", "--data", "b"), 2, "given twice", "once"),
         (("run", "smoke", "--profile", "site"), 2, "not without a cluster", "add --on slurm"),

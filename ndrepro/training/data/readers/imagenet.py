@@ -186,7 +186,7 @@ def _from_devkit(where: Path, truth: bytes, meta: bytes) -> dict[str, str]:
     classes = {int(np.asarray(row["ILSVRC2012_ID"]).item()): str(row["WNID"]) for row in synsets}
     labels = {}
     for line, text in enumerate(truth.decode("ascii", "replace").split(), 1):
-        if not text.isdigit() or int(text) not in classes:
+        if not text.isdecimal() or int(text) not in classes:
             raise DataError(
                 f"{where / _TRUTH}: line {line}: {text[:20]!r}, expected the number of a class",
                 "take it from the development kit afresh",
