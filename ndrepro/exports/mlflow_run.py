@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ndrepro.exports.members import Member, write_folder
 from ndrepro.exports.run_facts import RunFacts
 from ndrepro.protocol import extras
+from ndrepro.protocol.errors import UsageError
 from provenance.attestation.run_files import MANIFEST
 from provenance.formats.atomic_io import make_folder
 from provenance.formats.folder_tree import temporary_folder
@@ -43,7 +44,10 @@ class MlflowRun:
 
 
 def log_to_mlflow(facts: RunFacts, store: str) -> MlflowRun:
-    """Write a run into ``store``, a folder or a tracking URI. Raises MissingExtra without MLflow."""
+    """Write a run into ``store``, a folder or a tracking URI.
+
+    Raises MissingExtra without MLflow, UsageError for a folder whose artifacts are kept outside of it.
+    """
     local = "://" not in store
     extras.require("mlflow", *(("sqlalchemy", "alembic") if local else ()))
     # an export reports to nobody but the store that was named
@@ -102,9 +106,14 @@ def mlflow_name(name: str) -> str:
 
 def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:
     known = client.get_experiment_by_name(name)
-    if known is not None:
-        return str(known.experiment_id)
     place: Any = None if folder is None else (folder / "artifacts").as_uri()
+    if known is not None:
+        if place is not None and known.artifact_location != place:  # whoever made the store chose where it is written
+            raise UsageError(
+                f"{folder}: its experiment {name} keeps artifacts elsewhere: {known.artifact_location}",
+                "name another folder",
+            )
+        return str(known.experiment_id)
     return str(client.create_experiment(name, artifact_location=place))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -255,3 +256,10 @@ def test_mlflow_reads_the_runs_back(
         assert read["files"] == sorted([*(file.path for file in facts.files), "manifest.dsse.json"])
         copy = replace(run, run=Path(read["folder"])).facts()
         assert copy.digest == facts.digest, "what MLflow gives back verifies"
+    elsewhere = tmp_path / "elsewhere"
+    with sqlite3.connect(store / "mlflow.db") as database:  # as a store that came with a clone may have it
+        database.execute("update experiments set artifact_location = ?", (elsewhere.as_uri(),))
+    database.close()
+    with pytest.raises(AssertionError, match="keeps artifacts elsewhere"):
+        validators.ndrepro(place, trained.home, "export", trained.run, "--format", "mlflow", "-o", store, "--json")
+    assert not elsewhere.exists()
