@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
 from provenance.attestation.run_files import inside
@@ -220,7 +220,10 @@ def signed_file(state: SourceState, name: str, recorded: Any, what: str) -> Path
 def _add_untracked(
     at_hand: ScratchRepository, index: Repository, state: SourceState, whose: str, caveats: list[str]
 ) -> None:
-    """Put the kept untracked files into the index; name those that were not."""
+    """Put the kept untracked files into the index; name those that were not.
+
+    Raises SourceError for one where commit and patch have a file, or a folder: no recorder does that.
+    """
     recorded = state.recorded.get("untracked")
     if not _is_known(recorded):
         caveats.append(f"{whose} untracked files are not known")
@@ -228,8 +231,16 @@ def _add_untracked(
     lost = len(untracked_files(recorded, LEFT_OUT)) + count_of(untracked_not_named(recorded), "files")
     if lost:
         caveats.append(f"{lost} of {whose} untracked files were not kept")
+    tracked = {path for path in index.ask("ls-files", "-z").split("\0") if path}
+    held = tracked.union(*map(_folders_above, tracked))
+    by_folded = {path.casefold(): path for path in tracked}
     entries = []
     for entry in untracked_files(recorded, COPIED):
+        if entry["path"] in held or not tracked.isdisjoint(_folders_above(entry["path"])):
+            raise SourceError(f"{whose} untracked {entry['path']} is in the place of a tracked file", "ask its author")
+        other = by_folded.setdefault(entry["path"].casefold(), entry["path"])
+        if other != entry["path"]:
+            caveats.append(f"{other} and {whose} untracked {entry['path']} differ by case only")
         try:
             path = signed_file(state, f"{UNTRACKED}/{entry['path']}", entry, f"{whose} untracked {entry['path']}")
         except SourceError as error:
@@ -239,3 +250,8 @@ def _add_untracked(
         entries.append((entry["path"], TreeEntry(mode, at_hand.add_blob(path.read_bytes()))))
     if entries:
         add_to_index(index, entries)
+
+
+def _folders_above(path: str) -> set[str]:
+    """``a/b`` and ``a`` of ``a/b/c``."""
+    return {str(above) for above in PurePosixPath(path).parents} - {"."}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from provenance.git.repository import Repository
 
 RECORDED_CODE = "recorded code"
 PACKAGES = ("ndrepro", "provenance")
+_SHOWN_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,30 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
             rebuilt = _without_source(state, here, error.message)
         else:
             if found == wanted:
+                # code with the digest of this checkout's is known to the reviewer, wherever it comes from
+                doubts = () if here else (*_not_in_history(state.commit), *missing)
                 evidence = f"commit {state.commit}, patch and untracked files give the code with the recorded digest"
-                rebuilt = Rebuilt(CODE if here else place, (), claim(RECORDED_CODE, True, evidence))
+                checked = claim(RECORDED_CODE, None if doubts else True, evidence + _as_words(doubts))
+                rebuilt = Rebuilt(CODE if here else place, (), checked)
             else:
-                why = "".join(f"; {caveat}" for caveat in missing)
-                words = f"commit {state.commit} with the recorded patch gives code {found}, recorded is {wanted}{why}"
-                rebuilt = _other_code(here, words)
+                words = f"commit {state.commit} with the recorded patch gives code {found}, recorded is {wanted}"
+                rebuilt = _other_code(here, words + _as_words(missing))
         yield rebuilt
+
+
+def _as_words(caveats: Sequence[str]) -> str:
+    words = "".join(f"; {caveat}" for caveat in caveats)
+    more = f" ... and {len(words) - _SHOWN_CHARACTERS} characters more" if len(words) > _SHOWN_CHARACTERS else ""
+    return words[:_SHOWN_CHARACTERS] + more
+
+
+def _not_in_history(commit: str | None) -> tuple[str, ...]:
+    """That this checkout's history does not have the commit, so that its reviewer may not know it."""
+    try:
+        Repository(CODE).ask("merge-base", "--is-ancestor", str(commit), "HEAD")
+    except SourceError:
+        return ("that commit is not in the history of this checkout, so read its code",)
+    return ()
 
 
 def _is_checked_out(state: SourceState) -> bool:

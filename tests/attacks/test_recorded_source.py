@@ -1,0 +1,141 @@
+"""A record of training code shows its reviewer other text than is executed, or code that he has no reason to know.
+
+Before, the claim "recorded code" was "checked" in each of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from captured_source import git
+from compared_runs import manifest
+
+from ndrepro.execution.reproduce import recorded_code as module
+from ndrepro.execution.reproduce.recorded_code import code_digest, recorded_code
+from ndrepro.protocol.verdicts import ClaimCheck
+from provenance.attestation.manifest import Manifest, Resource
+from provenance.capture import source
+from provenance.formats.digest import bytes_digest
+
+HONEST, EVIL = "accuracy = 0.6\n", "accuracy = 0.9999\n"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The reviewer's checkout: two small packages of the project's names, in the place of its own code."""
+    top = tmp_path / "checkout"
+    for name in ("ndrepro/train.py", "provenance/c.py"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(HONEST)
+    git(tmp_path, "init", "-q", str(top))
+    git(top, "config", "user.name", "A")
+    git(top, "config", "user.email", "a@example.org")
+    commit(top)
+    monkeypatch.setattr(module, "CODE", top)
+    return top
+
+
+def commit(top: Path) -> None:
+    git(top, "add", "-A")
+    git(top, "commit", "-q", "--allow-empty", "-m", "x")
+
+
+def recorded(top: Path, run: Path, **edited: Any) -> Manifest:
+    """What a manifest says of the code as it is now, with members of its source ``edited``."""
+    captured = source.capture(top, run, packages=[top / "ndrepro", top / "provenance"], exclude=[])
+    code = captured.pop("code")
+    resources = (
+        Resource("source", digest={"gitCommit": captured["commit"]}, annotations={**captured, **edited}),
+        Resource("code", digest={"sha256": code["tree_sha256"]}, annotations=code),
+    )
+    return replace(manifest(), dependencies=resources)
+
+
+def claim_on(found: Manifest, run: Path) -> ClaimCheck:
+    with recorded_code(found, run) as rebuilt:
+        return rebuilt.claim
+
+
+def take_back(top: Path) -> None:
+    git(top, "checkout", "-q", ".")
+    git(top, "clean", "-qfd")
+
+
+@pytest.fixture(params=["committed", "untracked"])
+def yen(request: pytest.FixtureRequest, checkout: Path) -> Iterator[str]:
+    """The attributes by which git writes a backslash where the commit and the patch show a yen sign."""
+    (checkout / ".gitattributes").write_text("ndrepro/train.py working-tree-encoding=ISO646-JP\n")
+    if request.param == "committed":
+        commit(checkout)
+    yield request.param
+
+
+def test_a_patch_of_a_file_in_another_encoding(checkout: Path, tmp_path: Path, yen: str) -> None:
+    run = tmp_path / "run"
+    (checkout / "ndrepro/train.py").write_text('accuracy = "\\" if 0 else "; accuracy = 0.9999 #"\n')
+    found = recorded(checkout, run)
+    annotations: dict[str, Any] = dict(found.dependencies[0].annotations or {})
+    patch = run / "source.patch"
+    patch.write_text(patch.read_text().replace('+accuracy = "\\"', '+accuracy = "\u00a5"'))
+    data = patch.read_bytes()
+    annotations["patch"] = {**annotations["patch"], "sha256": bytes_digest(data), "bytes": len(data)}
+    annotations["converted"] = {"count": 1, "files": ["ndrepro/train.py"], "settings": {}}
+    found = replace(
+        found, dependencies=(replace(found.dependencies[0], annotations=annotations), *found.dependencies[1:])
+    )
+    take_back(checkout)
+    claim = claim_on(found, run)
+    assert claim.status == "not checked" and "git converted what its commit shows" in claim.evidence
+    assert "ndrepro/train.py" in claim.evidence
+
+
+@pytest.mark.parametrize("place", ["ndrepro/train.py", "ndrepro", "ndrepro/train.py/a.py"])
+def test_an_untracked_copy_in_the_place_of_a_tracked_file(checkout: Path, tmp_path: Path, place: str) -> None:
+    """It replaced the commit's file, behind thirty other names of the plan."""
+    run = tmp_path / "run"
+    (checkout / "provenance/new.py").write_text("new = 1\n")
+    found = recorded(checkout, run)
+    take_back(checkout)
+    assert claim_on(found, run).status == "checked", "the control: an honest untracked file"
+    (run / "untracked" / place).parent.mkdir(parents=True, exist_ok=True)
+    (run / "untracked" / place).write_text(EVIL)
+    entry = {"path": place, "bytes": len(EVIL), "sha256": bytes_digest(EVIL.encode()), "redacted": False}
+    annotations: dict[str, Any] = dict(found.dependencies[0].annotations or {})
+    copies = {**annotations["untracked"], "copied": [*annotations["untracked"]["copied"], entry]}
+    (checkout / "ndrepro/train.py").write_text(EVIL)
+    (checkout / "provenance/new.py").write_text("new = 1\n")
+    digest = code_digest(checkout)
+    take_back(checkout)
+    resources = (
+        replace(found.dependencies[0], annotations={**annotations, "untracked": copies}),
+        replace(found.dependencies[1], digest={"sha256": digest}),
+    )
+    claim = claim_on(replace(found, dependencies=resources), run)
+    assert claim.status == "flagged" and "in the place of a tracked file" in claim.evidence
+
+
+def test_names_that_differ_by_case_only(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "ndrepro/Train.py").write_text(EVIL)
+    found = recorded(checkout, tmp_path / "run")
+    take_back(checkout)
+    claim = claim_on(found, tmp_path / "run")
+    assert claim.status == "not checked" and "differ by case only" in claim.evidence
+
+
+def test_a_commit_of_no_history_that_the_reviewer_has(checkout: Path, tmp_path: Path) -> None:
+    """A fork's, which was fetched: its code is no more this project's than a patch is."""
+    git(checkout, "checkout", "-q", "-b", "fork")
+    (checkout / "ndrepro/train.py").write_text(EVIL)
+    commit(checkout)
+    found = recorded(checkout, tmp_path / "run")
+    git(checkout, "checkout", "-q", "-")
+    claim = claim_on(found, tmp_path / "run")
+    assert claim.status == "not checked" and "not in the history of this checkout" in claim.evidence
+    git(checkout, "merge", "-q", "fork")
+    (checkout / "ndrepro/train.py").write_text(HONEST)
+    commit(checkout)
+    assert claim_on(found, tmp_path / "run").status == "checked", "the control: an earlier commit"
