@@ -31,19 +31,21 @@ def of_training(
     from ndrepro.analysis.verdicts.code_claim import beside_own_network
     from ndrepro.execution.reproduce import reexecute
     from ndrepro.execution.reproduce.recorded_code import recorded_code
+    from ndrepro.execution.reproduce.unread_source import unread_source
     from ndrepro.execution.runs.observer import Observer
     from ndrepro.protocol.experiment.own import is_own_network
 
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         drawn = draw.spot, draw.challenge, draw.beacon
         plan = reexecute.plan(original, options, rebuilt, *drawn, permission.sandbox)
+        unread = unread_source(plan.execution.code, rebuilt.code, original.folder)
         on_plan(original, plan)
         plan = replace(plan, execution=permission.given(plan.execution))
         with nullcontext(Observer()) if watching is None else watching as observer:
             repetitions = _completed(reexecute.execute(original, plan, options, observer))
             judgements = _judged(original, plan, repetitions, options)
             evaluated = _evaluated(original, plan, repetitions[0].folder, judgements, options, permission, observer)
-    claims = (*evaluated, *_claims_of_run(original, plan, repetitions, evaluated))
+    claims = (*evaluated, *unread, *_claims_of_run(original, plan, repetitions, evaluated))
     if is_own_network(original.request.experiment.arch):
         judgements = tuple(replace(each, claims=beside_own_network(each.claims)) for each in judgements)
         claims = beside_own_network(claims)

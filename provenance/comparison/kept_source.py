@@ -42,6 +42,16 @@ def is_source(name: str) -> bool:
 
 def patched_paths(patch: Path) -> tuple[str, ...]:
     """The files that a patch changes, as ``git apply`` reads it. Raises SourceError for one that git would not take."""
+    return tuple(path for _, _, path in _counted(patch))
+
+
+def encoded_paths(patch: Path) -> tuple[str, ...]:
+    """Those of them that it changes without showing a line of them, as a "GIT binary patch". Raises as above."""
+    return tuple(path for added, _, path in _counted(patch) if added == "-")
+
+
+def _counted(patch: Path) -> list[list[str]]:
+    """Lines added and taken away, and the path, of each file of a patch."""
     try:
         text = read_bounded(patch, LOG_BYTES)
     except OSError as error:
@@ -52,7 +62,7 @@ def patched_paths(patch: Path) -> tuple[str, ...]:
         # in a repository git would leave out what is not below the folder
         outside = Repository(scratch, {"GIT_CEILING_DIRECTORIES": str(scratch.resolve().parent)})
         listed = outside.ask("apply", "--numstat", "-z", str(patch.resolve()))
-    return tuple(line.split("\t", 2)[2] for line in listed.split("\0") if line)
+    return [line.split("\t", 2) for line in listed.split("\0") if line]
 
 
 def whole_files(recorded: Mapping[str, Any], patch: Path) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def small(num_classes, in_channels):
 """
 HELPER = """
 import dataclasses, sys
-width = 2
+width = 2  # of a kernel\u200b
 trainer = sys.modules.get("ndrepro.training.trainer")
 if trainer is not None:
     true = trainer.evaluate
@@ -73,6 +73,8 @@ def test_no_claim_is_checked_by_the_process_in_which_the_author_s_network_ran(
     claims = {each.name: each for each in (*found.claims, *found.judgements[0].claims)}
     for name in ("signed weights evaluated again", "libraries and loaded code", "data"):
         assert claims[name].status == "not checked" and "network/ ran in the process" in claims[name].evidence
+    unread = claims["files that are not plain text"]
+    assert unread.status == "not checked" and "network/helper.py (characters beyond ASCII in line 3)" in unread.evidence
     # this code gives these results: whether they are true is for whoever reads it
     assert found.verdict == "identical" and claims["epoch results"].status == "checked"
 

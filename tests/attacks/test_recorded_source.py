@@ -15,7 +15,10 @@ from captured_source import git
 from compared_runs import manifest
 
 from ndrepro.execution.reproduce import recorded_code as module
+from ndrepro.execution.reproduce.code_execution import RecordedCode
 from ndrepro.execution.reproduce.recorded_code import code_digest, recorded_code
+from ndrepro.execution.reproduce.unread_source import unread_source
+from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import ClaimCheck
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.capture import source
@@ -139,3 +142,58 @@ def test_a_commit_of_no_history_that_the_reviewer_has(checkout: Path, tmp_path: 
     (checkout / "ndrepro/train.py").write_text(HONEST)
     commit(checkout)
     assert claim_on(found, tmp_path / "run").status == "checked", "the control: an earlier commit"
+
+
+def unread(found: Manifest, run: Path) -> str:
+    """What the claim says of files that nobody reads; "" where there is none."""
+    with recorded_code(found, run) as rebuilt:
+        assert rebuilt.claim.status == "checked"
+        claims = unread_source(RecordedCode.of(found, run), rebuilt.code, RunFolder(run))
+    return "".join(f"{claim.status}: {claim.evidence}" for claim in claims)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (HONEST, ""),
+        (f"# what follows is known\r{EVIL}", "a carriage return in line 2"),
+        (f"accuracy = 0.6{' ' * 600}; {EVIL}", "more than 200 columns in line 2"),
+        (f"accu\u200bracy = 0.6\n{EVIL}", "characters beyond ASCII in line 2"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ndrepro/train.py", "ndrepro/new.py"])
+def test_changed_source_that_nobody_sees_whole(checkout: Path, tmp_path: Path, name: str, data: str, why: str) -> None:
+    (checkout / name).write_bytes(f"# changed\n{data}".encode())
+    found = recorded(checkout, tmp_path / "run")
+    take_back(checkout)
+    assert unread(found, tmp_path / "run") == (
+        why and f"not checked: 1 that are no commit's and are executed: {name} ({why})"
+    )
+
+
+def test_plain_source_that_a_patch_encodes(checkout: Path, tmp_path: Path) -> None:
+    """A patch made by hand has another form than the recorder's: of the file's text it shows nothing."""
+    run = tmp_path / "run"
+    (checkout / "ndrepro/train.py").write_text(EVIL)
+    found = recorded(checkout, run)
+    (checkout / ".gitattributes").write_text("*.py binary\n")
+    patch = git(checkout, "diff", "--binary", "ndrepro") + "\n\n"
+    take_back(checkout)
+    (run / "source.patch").write_text(patch)
+    annotations: dict[str, Any] = dict(found.dependencies[0].annotations or {})
+    annotations["patch"] = {**annotations["patch"], "sha256": bytes_digest(patch.encode()), "bytes": len(patch)}
+    source_of = replace(found.dependencies[0], annotations=annotations)
+    found = replace(found, dependencies=(source_of, *found.dependencies[1:]))
+    assert "GIT binary patch" in patch and "ndrepro/train.py (encoded in the patch)" in unread(found, run)
+
+
+def test_changed_source_behind_a_link(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "ndrepro/linked.py").symlink_to("../notes.txt")
+    (checkout / "notes.txt").write_text(HONEST)
+    commit(checkout)
+    (checkout / "notes.txt").write_bytes(b"# note\r" + EVIL.encode())
+    found = recorded(checkout, tmp_path / "run")
+    take_back(checkout)
+    assert "notes.txt (a control character" in unread(found, tmp_path / "run").replace(
+        "carriage return", "control character"
+    )

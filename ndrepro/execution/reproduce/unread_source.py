@@ -1,0 +1,60 @@
+"""The claim that names which executed source of the author's own nobody reads as plain text, whatever a patch shows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from ndrepro.execution.reproduce.code_execution import RecordedCode
+from ndrepro.execution.reproduce.recorded_code import PACKAGES
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.project_folders import CODE
+from ndrepro.protocol.verdicts import ClaimCheck, claim
+from ndrepro.text.plain_text import reading_obstacle
+from ndrepro.text.plurals import first_of
+from provenance.capture.source import python_files
+from provenance.capture.unavailable import printable
+from provenance.comparison.kept_source import encoded_paths
+from provenance.formats.folder_tree import files_below
+
+_SHOWN = 20
+
+
+def unread_source(recorded: RecordedCode, executed: Path, run: RunFolder) -> tuple[ClaimCheck, ...]:
+    """The claim on the files of packages in ``executed`` that are not as in the commit, and on those of an own network
+    in the folder ``run``; () where a reader sees all of them whole.
+
+    Args:
+        recorded: what differs from the commit.
+        executed: the code that was rebuilt, or this checkout's, of which nothing is the author's.
+        run: the run that is repeated.
+
+    Raises StorageError for folders nested too deeply, SourceError for no patch.
+    """
+    theirs = [] if executed == CODE else [*_changed(recorded, executed)]
+    if run.network.is_dir():
+        theirs += [(path.relative_to(run.root).as_posix(), path) for path in files_below(run.network)]
+    encoded = () if recorded.patch is None else tuple(map(printable, encoded_paths(recorded.patch)))
+    found = [f"{ascii(name)[1:-1]} ({why})" for name, path in theirs if (why := _obstacle(name, path, encoded))]
+    if not found:
+        return ()
+    words = f"{len(found)} that are no commit's and are executed: {first_of(found, _SHOWN)}"
+    return (claim("files that are not plain text", None, words),)
+
+
+def _changed(recorded: RecordedCode, executed: Path) -> Iterator[tuple[str, Path]]:
+    """The executed files that patch or untracked files brought, be it behind a link."""
+    changed = {*recorded.changed, *(file.path for file in recorded.untracked)}
+    top = executed.resolve()
+    for package in PACKAGES:
+        for path in python_files(executed / package):
+            names = (path.relative_to(executed), path.resolve().relative_to(top))
+            yield from ((name, path) for name in dict.fromkeys(map(Path.as_posix, names)) if printable(name) in changed)
+
+
+def _obstacle(name: str, path: Path, encoded: Collection[str]) -> str:
+    if printable(name) in encoded:
+        return "encoded in the patch"
+    return (
+        str(reading_obstacle(path) or "") if name.isascii() and name.isprintable() else "a name that is not seen whole"
+    )
