@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 # of what is there before the start, the smallest first: some seconds
 _EARLIER_BYTES, _EARLIER_FILES = 1 << 30, 50_000
-_NOTEBOOK_BYTES, _SHOWN = 8 << 20, 8
+_SHOWN = 8
 
 
 def of_program(
@@ -69,9 +68,8 @@ def of_program(
     prepared = replace(prepared, execution=plan.execution)
     before = manifests_below(prepared.place.place)
     had = _earlier(prepared.place)
-    notebooks = _cells_of_notebooks(prepared.place.place, had.files)
     names = _words_of_the_record(prepared, had)
-    of_code = (_recorded_code(prepared), *_without_source(prepared.place), *_of_no_commit(prepared.place.uncommitted))
+    of_code = (_recorded_code(prepared), *_unread_files(prepared), *_of_no_commit(prepared.place.uncommitted))
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
     if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
@@ -94,7 +92,7 @@ def of_program(
     )
     stayed = _stayed(original.manifest)
     judgement = replace(judgement, claims=(*judgement.claims, conditions, *stayed))
-    computed = _not_computed(now, had, notebooks, names, place.working_folder)
+    computed = _not_computed(now, had, names, place.working_folder)
     return attested(original, plan, (finished.folder,), (judgement,), (*computed, *of_code), options)
 
 
@@ -139,13 +137,11 @@ def _words_of_the_record(prepared: ProgramPlan, had: EarlierContents) -> tuple[s
 def _not_computed(
     now: ProgramResults,
     had: EarlierContents,
-    notebooks: Mapping[str, Sequence[str]],
     names: Sequence[str],
     working_folder: Path,
 ) -> tuple[ClaimCheck, ...]:
     """The claim that no repetition checks: that outputs were computed. It names those that repeat what the recorded
-    code and inputs had, cells of ``notebooks`` among them, and the ``names`` of recorded words; () without outputs and
-    metrics.
+    code and inputs had, and the ``names`` of recorded words; () without outputs and metrics.
     """
     from provenance.formats.digest import file_digest
 
@@ -159,12 +155,6 @@ def _not_computed(
         for path, sha256 in left.items()
         if sha256 is not None and (origin := had.origin(path, sha256))
     ]
-    found += [
-        f"{path} has cells with the outputs that {name} had"
-        for path, cells in _cells_of_notebooks(had.folder, left).items()
-        for name, before in notebooks.items()
-        if not {*cells}.isdisjoint(before)
-    ]
     words = "equal outputs show what this code writes; whether it computes that, its reader sees"
     words += f"; beside its arguments the record gave it {first_of(names, _SHOWN)}" if names else ""
     if found:
@@ -173,35 +163,13 @@ def _not_computed(
     return (claim("outputs computed", None, words),)
 
 
-def _cells_of_notebooks(folder: Path, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The cells with outputs of those of the files that are notebooks."""
-    from ndrepro.analysis.verdicts.notebook_times import cells_with_outputs
-    from provenance.formats.bounded_read import read_bounded
+def _unread_files(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
+    """The claim that names what of the recorded code and inputs nobody reads as plain text; () for nothing."""
+    from ndrepro.execution.program_reproduction.unread_files import unread_files
 
-    found = {}
-    for name in (name for name in names if name.endswith(".ipynb")):
-        with suppress(OSError, ProvenanceError):
-            found[name] = cells_with_outputs(read_bounded(folder / name, _NOTEBOOK_BYTES))
-    return found
-
-
-def _without_source(folder: PrivateFolder) -> tuple[ClaimCheck, ...]:
-    """The claim that names what of the recorded code and inputs may be executed and cannot be read; () for nothing."""
-    from ndrepro.execution.program_reproduction.unreadable_code import unreadable_code
-    from ndrepro.execution.programs.input_files import is_code
-
-    place = folder.place
-    found = sorted(
-        {
-            os.path.relpath(path, place) if path.is_relative_to(place) else str(path)
-            for path in unreadable_code([place, *folder.shown], folder.repositories.folders)
-        },
-        key=lambda name: (not is_code(name), name),  # source that hides lines is named before a folder of weights
-    )
-    if not found:
-        return ()
-    words = f"{plural(len(found), 'file')} may hold code that nobody can read as source: {first_of(found, 3)}"
-    return (claim("code without source", None, words),)
+    place, entries = prepared.place, prepared.search_path[0].split(os.pathsep)
+    executed = {os.path.normpath(place.working_folder / word) for word in (*prepared.words, *entries)}
+    return unread_files(place.place, place.shown, place.repositories.folders, executed)
 
 
 def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:

@@ -8,6 +8,7 @@ what they are where Python normalizes names.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,19 @@ _MOST_BYTES, _START_BYTES = 1 << 20, 1 << 12
 _COLUMNS, _TAB = 200, 8
 # Python alone takes them for line ends; to a shell, "exit\r" is another command
 _RETURNS = (".py", ".pyw")
+# letters of Latin-1 that NFKC leaves as they are, and signs that look like no ASCII character
+_SEEN = "À-ÖØ-öø-ÿ±§°→←↑↓↔≤≥≠≈∞√"
+# others, which Python takes for parts of no name: punctuation, arrows, lines, pictures
+_SIGNS = (
+    "\xa1\xab\xb7\xbb\xbf\xd7\xf7\u2010-\u2027\u2030-\u203e\u2041-\u2053\u2055-\u205e\u2192-\u27bf\U0001f300-\U0001faff"
+)
 # what a comment in one of the first two lines may say; Source: PEP 263
 _UTF_8 = "(?:utf[-_]?8|(?:us-)?ascii)"
 _OBSTACLES = (
     ("a carriage return", re.compile("\r")),
     ("a control character", re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")),
-    # all but letters of Latin-1 that NFKC leaves as they are, and signs that look like no ASCII character
-    ("characters beyond ASCII", re.compile("[^\t\n -~À-ÖØ-öø-ÿ±§°→←↑↓↔≤≥≠≈∞√]")),
+    ("letters or invisible characters beyond ASCII", re.compile(f"[^\t\n -~{_SEEN}{_SIGNS}]")),
+    ("signs beyond ASCII", re.compile(f"(?![{_SEEN}])[{_SIGNS}]")),
     ("another encoding", re.compile(rf"(?i)\A(?:.*\n)?[ \t]*#.*?coding[:=][ \t]*(?!{_UTF_8}(?![-\w.]))[-\w.]")),
     (f"more than {_COLUMNS} columns", re.compile(f".{{{_COLUMNS + 1}}}")),
     # what follows is outside of the window
@@ -44,34 +51,43 @@ class ReadingObstacle:
         return self.reason if self.line is None else f"{self.reason} in line {self.line:,}"
 
 
+_NO_TEXT, _TOO_LARGE = ReadingObstacle("not text"), ReadingObstacle("larger than 1 MiB")
+_NOTEBOOK = ReadingObstacle("a notebook, whose metadata are not shown")
+
+
 def reading_obstacle(file: Path) -> ReadingObstacle | None:
     """Why a reader does not see a file, or what a link leads to, whole as plain text; ``None`` where he does."""
     try:
         with open(open_regular(file, follow_symlinks=True), "rb") as stream:
             start = stream.read(_START_BYTES)
-            content = start if b"\0" in start else start + stream.read(_MOST_BYTES + 1 - len(start))
+            if b"\0" in start:
+                return _NO_TEXT
+            if os.fstat(stream.fileno()).st_size > _MOST_BYTES:
+                return _TOO_LARGE
+            return obstacle_in(start + stream.read(_MOST_BYTES), file.suffix.lower())
     except OSError:
         return ReadingObstacle("cannot be read")
-    return obstacle_in(content, file.suffix.lower())
 
 
 def obstacle_in(content: bytes, suffix: str = "") -> ReadingObstacle | None:
     """The same of the bytes of a file whose name ends in ``suffix``, in small letters."""
-    if b"\0" not in content and len(content) > _MOST_BYTES:
-        return ReadingObstacle("larger than 1 MiB")
+    if len(content) > _MOST_BYTES:
+        return _TOO_LARGE
     if suffix in _RETURNS and content.count(b"\r") == content.count(b"\n"):
         content = content.replace(b"\r\n", b"\n")
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        return ReadingObstacle("not text")
+        return _NO_TEXT
     if "\0" in text:
-        return ReadingObstacle("not text")
+        return _NO_TEXT
+    if suffix == ".ipynb" or _has_cells(text):
+        return _NOTEBOOK
     text = text.expandtabs(_TAB)
     for reason, pattern in _OBSTACLES:
         if match := pattern.search(text):
             return ReadingObstacle(reason, text.count("\n", 0, match.start()) + 1)
-    return ReadingObstacle("a notebook") if suffix == ".ipynb" or _has_cells(text) else None
+    return None
 
 
 def _has_cells(text: str) -> bool:

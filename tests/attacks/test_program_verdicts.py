@@ -275,8 +275,8 @@ def test_bytecode_in_the_recorded_code_is_not_read(tmp_path: Path) -> None:
     assert (run.output_copies / "results.json").read_text() == "0.9999", "the author's own"
     found = author.reproduce(run)
     assert not found.passes and "bytecode that it has was removed" in " ".join(found.plan.differences)
-    (hidden,) = (each for each in found.claims if each.name == "code without source")
-    assert hidden.status == "not checked" and hidden.evidence.endswith("other.pyc")
+    (hidden,) = (each for each in found.claims if each.name == "files that are not plain text")
+    assert hidden.status == "not checked" and hidden.evidence.endswith("not text (1): other.pyc")
 
 
 def test_equal_results_without_a_declared_input_are_undecided(tmp_path: Path) -> None:

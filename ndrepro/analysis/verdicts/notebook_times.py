@@ -1,5 +1,4 @@
-"""Executed notebooks without what is new at every execution: the times in their metadata, and drawn names of cells; and
-the cells that no execution made.
+"""Executed notebooks without what is new at every execution: the times in their metadata, and drawn names of cells.
 
 Sources, outputs and every other member stay, in which a result could be. Source: nbformat 4.5, nbclient, papermill.
 """
@@ -57,27 +56,3 @@ def _timeless(node: Any) -> Any:
     if times and isinstance(node.get("duration"), _Number):
         times.add("duration")
     return {name: _timeless(value) for name, value in node.items() if name not in times}
-
-
-def cells_with_outputs(notebook: bytes) -> tuple[str, ...]:
-    """Source, outputs and metadata of each such cell, as one text; () for what is no notebook.
-
-    Whoever executes a cell notes in its metadata when. nbclient leaves out cells by their tags, and their outputs stay.
-    """
-    try:
-        return tuple(
-            json.dumps([_joined(cell.get(name)) for name in ("source", "outputs", "metadata")], sort_keys=True)
-            for cell in json.loads(notebook)["cells"]
-            if cell.get("outputs")
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return ()
-
-
-def _joined(node: Any) -> Any:
-    """A text may be a list of its lines, too."""
-    if isinstance(node, dict):
-        return {name: _joined(value) for name, value in node.items()}
-    if not isinstance(node, list):
-        return node
-    return "".join(node) if node and all(isinstance(item, str) for item in node) else list(map(_joined, node))
