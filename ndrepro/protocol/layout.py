@@ -140,6 +140,13 @@ class RunFolder:
         """The checkpoint after ``step`` optimizer steps."""
         return self.checkpoints / f"step-{step:09d}.safetensors"
 
+    @staticmethod
+    def checkpoint_step(path: str) -> int | None:
+        """The step of a checkpoint by its path in a run folder; ``None`` for any other file's."""
+        folder, _, name = path.partition("/")
+        match = CHECKPOINT_NAME.fullmatch(name) if folder == "checkpoints" else None
+        return int(match.group(1)) if match else None
+
     def checkpoint_steps(self) -> tuple[int, ...]:
         """Steps of the checkpoints that are there, ascending."""
         if not self.checkpoints.is_dir() or self.checkpoints.is_symlink():

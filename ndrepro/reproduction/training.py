@@ -58,12 +58,16 @@ def _judged(
 ) -> tuple[Judgement, ...]:
     from ndrepro.analysis.results.replicates import replicates_of
     from ndrepro.analysis.verdicts.reproduction_verdict import judge
+    from ndrepro.protocol.training_state import read_states
     from provenance.attestation.trust import TrustPolicy
 
     accuracies: tuple[float, ...] = ()
     if plan.pieces is None:
         trust = TrustPolicy.load(options.home)
         accuracies = replicates_of(original.manifest, options.runs, trust).accuracies
+    for piece in repeated:
+        if read_states(piece.folder.states) != read_states(original.folder.states):
+            original.bring_checkpoints_of(piece.folder)
     return tuple(judge(original.folder, piece.folder, accuracies) for piece in repeated)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from dishonest_author import (
     copied,
+    edit_checkpoint,
     edit_results,
     edit_trail,
     manifest_of,
@@ -208,6 +209,45 @@ def test_each_invented_result_is_found(honest: Finished, author: Bench, tmp_path
         edit_results(folder, 2, **changes)
         found = judge(folder, honest.folder)
         assert not found.passes and failed(found) == {"epoch results"}, found.because
+
+
+def test_each_checkpoint_is_compared_or_named(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    """Random weights after two of four epochs. Before: "close", and no claim names a checkpoint."""
+
+    def near(tensors: dict[str, np.ndarray], place: object = None) -> None:
+        for name, each in tensors.items():
+            if not name.startswith("momentum.") and each.dtype.kind == "f":
+                tensors[name] = each * each.dtype.type(1.001)
+
+    def random(tensors: dict[str, np.ndarray], place: object) -> None:
+        for name, each in tensors.items():
+            if name.startswith("net.") and each.dtype.kind == "f":
+                tensors[name] = np.random.default_rng(0).standard_normal(each.shape).astype(each.dtype)
+
+    folder = copied(honest.folder, tmp_path)
+    edit_trail(folder, lambda records: records[1:, 1:].__iadd__(np.uint64(1)))
+    near(weights := load_file(folder.weights))
+    put_weights(folder, weights)
+    for step in folder.checkpoint_steps():
+        edit_checkpoint(folder.checkpoint(step), near)
+    restate(folder)
+    signed_on(folder, author, ANOTHER)
+    original_of(folder, author)
+    found = judge(folder, honest.folder)
+    (claim,) = (each for each in found.claims if each.name == "checkpoints")
+    assert (found.verdict, claim.status) == ("close", "checked"), f"the control: {found.because}"
+    assert "after step 6, 12, 18, 24: weights are at most 0.001 apart" in claim.evidence
+    edit_checkpoint(folder.checkpoint(12), random)
+    restate(folder)
+    signed_on(folder, author, ANOTHER)
+    original_of(folder, author)
+    found = judge(folder, honest.folder)
+    assert found.verdict == "undecided" and failed(found) == {"checkpoints"}, found.because
+    again = copied(honest.folder, tmp_path / "again")
+    again.checkpoint(12).unlink()
+    found = judge(folder, again)
+    (claim,) = (each for each in found.claims if each.name == "checkpoints")
+    assert claim.status == "not checked" and "the repetition kept none after step 12" in claim.evidence
 
 
 def test_a_large_buffer_hides_no_exchanged_weights(honest: Finished, author: Bench, tmp_path: Path) -> None:

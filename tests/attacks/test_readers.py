@@ -17,7 +17,7 @@ from real_runs import Bench
 from ndrepro.analysis.comparison.side import read_side
 from ndrepro.analysis.results.replicates import Replicates, replicates_of
 from ndrepro.analysis.results.results import Results, read_results
-from ndrepro.analysis.verdicts.reproduction_evidence import _compare_weights
+from ndrepro.analysis.verdicts.weight_evidence import compare_weights
 from ndrepro.cli.display import output
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import CheckpointError
@@ -112,7 +112,7 @@ def test_numbers_of_which_the_files_are_not_all_there_are_marked(copy: Copy, sig
 def test_weights_that_are_none_are_an_error_that_names_the_file(copy: Copy) -> None:
     copy.folder.weights.write_bytes(b"garbage")
     with pytest.raises(CheckpointError, match=r"weights\.safetensors: no tensors"):
-        _compare_weights(copy.folder, copy.folder, 0, final=True)
+        compare_weights(copy.folder, copy.folder, 0, final=True)
 
 
 def test_a_message_of_several_lines_prints_no_error_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:

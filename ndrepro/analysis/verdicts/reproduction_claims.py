@@ -21,7 +21,7 @@ from ndrepro.protocol.verdicts import (
     ClaimCheck,
     claim,
 )
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import first_of, plural
 from provenance.formats.metrics_log import read_scalars
 
 EVALUATION, FINAL_WEIGHTS, DATA = "signed weights evaluated again", "final weights", "data"
@@ -69,7 +69,7 @@ class Tolerance:
 def claims_of(found: ReproductionEvidence) -> tuple[ClaimCheck, ...]:
     """Every claim that a repetition can check, in the order in which a run makes them."""
     ends = _ends(found)
-    return (_network(found), _start(found), _steps(found), _results(found), *ends, _data(found))
+    return (_network(found), _start(found), _steps(found), _results(found), *ends, *_checkpoints(found), _data(found))
 
 
 def _network(found: ReproductionEvidence) -> ClaimCheck:
@@ -169,6 +169,26 @@ def _distance(found: ReproductionEvidence, before: str) -> tuple[bool | None, st
         return distance <= Tolerance.weights, f"{words}; nothing smaller is excluded, and momentum is not compared"
     words += f", and momentum {momentum:.2g}, tolerance {Tolerance.momentum:g}"
     return distance <= Tolerance.weights and momentum <= Tolerance.momentum, f"{words}; nothing smaller is excluded"
+
+
+def _checkpoints(found: ReproductionEvidence) -> tuple[ClaimCheck, ...]:
+    """The claim on checkpoints that equal state digests do not bind; () where there are none."""
+    kept = found.checkpoints
+    if not kept.compared and not kept.left:
+        return ()
+    parts = [f"not compared, as the repetition kept none {_after(kept.left)}"] if kept.left else []
+    if not kept.compared:
+        return (claim("checkpoints", None, parts[0]),)
+    holds = kept.distance <= Tolerance.weights and kept.momentum <= Tolerance.momentum
+    words = (
+        f"{_after(kept.compared)}: weights are at most {kept.distance:.2g} apart (each tensor relative to "
+        f"its norm), tolerance {Tolerance.weights:g}, momentum {kept.momentum:.2g}, tolerance {Tolerance.momentum:g}"
+    )
+    return (claim("checkpoints", (None if kept.left else True) if holds else False, "; ".join([words, *parts])),)
+
+
+def _after(steps: Sequence[int]) -> str:
+    return f"after step {first_of(steps, 10)}"
 
 
 def _data(found: ReproductionEvidence) -> ClaimCheck:

@@ -7,17 +7,23 @@ locate the first difference, and are no evidence against an author. The state di
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ndrepro.analysis.verdicts.data_evidence import DataEvidence, compare_data
 from ndrepro.analysis.verdicts.run_conditions import promises_bits, unequal_conditions
+from ndrepro.analysis.verdicts.weight_evidence import (
+    CheckpointEvidence,
+    WeightEvidence,
+    compare_checkpoints,
+    compare_weights,
+)
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
-from ndrepro.protocol.training_state import StateDigest, read_states, read_tensors
+from ndrepro.protocol.training_state import StateDigest, read_states
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
@@ -96,20 +102,6 @@ class StateEvidence:
 
 
 @dataclass(frozen=True)
-class WeightEvidence:
-    """The weights after the repetition's last step beside the run's: ``None`` where the run kept none there.
-
-    ``distance`` is the largest of all parameters' and buffers', each relative to its own norm; infinite where names,
-    shapes, whole numbers or NaNs differ. ``momentum`` is the distance of all the optimizer's momentum, where both
-    kept a checkpoint there.
-    """
-
-    identical: bool | None
-    distance: float | None
-    momentum: float | None = None
-
-
-@dataclass(frozen=True)
 class ReproductionEvidence:
     """Everything that is compared. ``whole``: the run was repeated as a whole; ``final``: to its last step.
 
@@ -123,6 +115,7 @@ class ReproductionEvidence:
     epochs: EpochEvidence
     states: StateEvidence
     weights: WeightEvidence
+    checkpoints: CheckpointEvidence
     data: DataEvidence
     same_network: bool | None
     deterministic: bool
@@ -154,14 +147,20 @@ def compare_with(original: RunFolder, again: RunFolder) -> ReproductionEvidence:
     epochs = Request.from_json(read_json(original.request)).experiment.epochs
     steps = compare_steps(then, now, whole)
     manifests = manifest_of(original), manifest_of(again)
-    final = steps.first + len(now) == len(then)
+    last = steps.first + len(now) - 1
+    final = last == len(then) - 1
+    states = read_states(original.states), read_states(again.states)
+    kept = (RunFolder.checkpoint_step(artifact.path) for artifact in manifests[0].artifacts)
+    signed = {step for step in kept if step is not None and (whole or steps.first < step <= last)}
+    bound = {row.step for row in {*states[0]} & {*states[1]}}
     return ReproductionEvidence(
         whole=whole,
         final=final,
         steps=steps,
         epochs=_compare_epochs(original, again, data[1]),
-        states=compare_states(read_states(original.states), read_states(again.states)),
-        weights=_compare_weights(original, again, steps.first + len(now) - 1, final),
+        states=compare_states(*states),
+        weights=compare_weights(original, again, last, final),
+        checkpoints=compare_checkpoints(original, again, signed - bound),
         data=compare_data(*data),
         same_network=_same_network(original.model, again.model),
         deterministic=promises_bits(manifests[0]),
@@ -294,63 +293,3 @@ def _same_network(then: Path, now: Path) -> bool | None:
 
 def _rows(folder: RunFolder) -> dict[int, Scores]:
     return {scores.epoch: scores for scores in map(Scores.from_row, read_scalars(folder.metrics))}
-
-
-def _compare_weights(original: RunFolder, again: RunFolder, step: int, final: bool) -> WeightEvidence:
-    """The repetition's last weights beside the run's final ones, or its checkpoint after the same step."""
-    path, prefix = (original.weights, "") if final else (original.checkpoint(step), "net.")
-    if not path.exists() or not again.weights.exists():
-        return WeightEvidence(None, None)
-    then, now = _tensors(path, prefix), _tensors(again.weights, "")
-    identical = then.keys() == now.keys() and all(_same_bits(then[name], now[name]) for name in then)
-    kept = [folder.checkpoint(step) for folder in (original, again)]
-    momentum = None
-    if all(each.exists() for each in kept):
-        momentum = _whole_distance(*(_tensors(each, "momentum.") for each in kept))
-    return WeightEvidence(identical, 0.0 if identical else _largest_distance(then, now), momentum)
-
-
-def _tensors(path: Path, prefix: str) -> dict[str, Any]:
-    found, _ = read_tensors(path)
-    return {name.removeprefix(prefix): array for name, array in found.items() if name.startswith(prefix)}
-
-
-def _same_bits(one: Any, two: Any) -> bool:
-    return bool(one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes())
-
-
-def _largest_distance(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
-    """The largest of the tensors' own relative distances: beside one of large numbers, others might be anything."""
-    distances = _distances(then, now)
-    return math.inf if distances is None else max((_relative(*each) for each in distances), default=0.0)
-
-
-def _whole_distance(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
-    """The distance of all tensors relative to their norm."""
-    distances = _distances(then, now)
-    if distances is None:
-        return math.inf
-    return _relative(math.hypot(*(apart for apart, _ in distances)), math.hypot(*(norm for _, norm in distances)))
-
-
-def _distances(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[float, float]] | None:
-    """Distance and norm of each tensor of real numbers; ``None`` where names, shapes or whole numbers differ."""
-    import numpy as np
-
-    if then.keys() != now.keys() or any(then[name].shape != now[name].shape for name in then):
-        return None
-    found = []
-    for name, array in then.items():
-        if _same_bits(array, now[name]):
-            continue
-        if not np.issubdtype(array.dtype, np.floating):
-            return None
-        one, two = array.astype(np.float64), now[name].astype(np.float64)
-        found.append((float(np.linalg.norm(one - two)), float(np.linalg.norm(one))))
-    return found
-
-
-def _relative(apart: float, norm: float) -> float:
-    if apart == 0.0:
-        return 0.0
-    return apart / norm if norm > 0 and math.isfinite(apart) else math.inf

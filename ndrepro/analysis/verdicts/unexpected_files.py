@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ndrepro.protocol.layout import CHECKPOINT_NAME, RunFolder
+from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.training_record import NETWORK
 from ndrepro.protocol.verdicts import NOT_CHECKED, ClaimCheck
 from ndrepro.text.plurals import first_of
@@ -76,8 +76,7 @@ def _of_training(manifest: Manifest, paths: Iterable[str]) -> frozenset[str]:
         rank = _OF_A_RANK.fullmatch(path)
         if rank and isinstance(processes, int) and int(rank[1]) < processes:
             known.add(path)
-        folder, _, name = path.partition("/")
-        if folder == str(_RUN.checkpoints) and CHECKPOINT_NAME.fullmatch(name):
+        if RunFolder.checkpoint_step(path) is not None:
             known.add(path)
     return frozenset(known)
 

@@ -12,6 +12,7 @@ does a run that recorded no state digests have any other start that is bound to 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from ndrepro.protocol.training_state import read_states
 from ndrepro.protocol.verdicts import CONTAINER, NO_SANDBOX
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import REPRODUCED_RUN, Manifest, Resource
+from provenance.errors import ProvenanceError
 from provenance.formats.digest import file_digest
 from provenance.formats.trail import Trail
 
@@ -70,6 +72,12 @@ class Original:
         """
         if self.copied is not None:
             self.copied.bring_checkpoints(first, last, multiple_of)
+
+    def bring_checkpoints_of(self, again: RunFolder) -> None:
+        """The same of those that a repetition kept too. What has changed meanwhile stays away."""
+        for step in again.checkpoint_steps():
+            with suppress(ProvenanceError):
+                self.bring_checkpoints(-1, step)
 
     @property
     def payload(self) -> bytes:

@@ -8,11 +8,10 @@ Checkpoints, which may be many and large, are copied when the plan uses them.
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndrepro.protocol.layout import CHECKPOINT_NAME, RunFolder
+from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Artifact, Manifest
 from provenance.errors import DigestError
@@ -21,7 +20,6 @@ from provenance.formats.bounded_read import open_regular, read_bounded
 from provenance.formats.digest import bytes_digest
 
 _CHUNK_BYTES = 1 << 20
-_CHECKPOINT = re.compile(rf"checkpoints/{CHECKPOINT_NAME.pattern}")
 _CURE = "wait until nothing writes to the folder any more; its author may still do so"
 
 
@@ -51,7 +49,7 @@ class SignedCopy:
         make_folder(copy.folder.root)
         copy.folder.manifest.write_bytes(envelope)
         for artifact in manifest.artifacts:
-            if not _CHECKPOINT.fullmatch(artifact.path):
+            if RunFolder.checkpoint_step(artifact.path) is None:
                 copy._bring(artifact)
         return copy
 
@@ -61,8 +59,8 @@ class SignedCopy:
         The first is the last one after at most ``first`` steps, a multiple of ``multiple_of``. Raises DigestError,
         StorageError.
         """
-        found = ((_CHECKPOINT.fullmatch(artifact.path), artifact) for artifact in self.manifest.artifacts)
-        signed = {int(match.group(1)): artifact for match, artifact in found if match}
+        found = ((RunFolder.checkpoint_step(artifact.path), artifact) for artifact in self.manifest.artifacts)
+        signed = {step: artifact for step, artifact in found if step is not None}
         before = [step for step in signed if step <= first and step % multiple_of == 0]
         for step in {*sorted(before)[-1:], last} & signed.keys():
             if not self.folder.checkpoint(step).exists():
