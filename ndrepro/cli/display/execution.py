@@ -38,7 +38,7 @@ def lines(execution: Execution) -> Iterator[str]:
         return
     if code.commit is None:  # what takes its place is listed among the differences
         return
-    where = f"on {code.branch}" if code.branch else "not in this checkout"
+    where = f"on {code.branch}" if code.branch else "on no branch here"
     yield f"code       commit {code.commit[:12]}, {where}"
     if code.changed:
         yield f"{'':<10} patched: {_some(code.changed)}"

@@ -137,7 +137,7 @@ def plan_program(
     # a path that somebody else recorded may lead to anything
     own = [recorded] if original.own and recorded.is_dir() else []
     judge = private_folder.judge_of((original.place, original.folder.root, *private), own=original.own)
-    execution = plan_execution(original.manifest, original.folder.root, sandbox)
+    execution = plan_execution(original.manifest, original.folder.root, sandbox, [*repositories, *own])
     place = private_folder.build(
         command,
         original.manifest,

@@ -9,7 +9,7 @@ code runs unasked, since this program itself is made of it; any other needs the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class UntrackedSource:
 
 @dataclass(frozen=True)
 class RecordedCode:
-    """The code of a run by its manifest: the commit, a branch of this checkout that has it, and the changes to it.
+    """The code of a run by its manifest: the commit, a branch that has it here, and the changes to it.
 
     ``dirty`` is None where it was not recorded. ``own`` says whether its digest is that of this checkout's code.
     ``changed`` are the files of the patch, in ``patch``; ``untracked`` those that the commit does not have.
@@ -63,8 +63,10 @@ class RecordedCode:
     untracked: tuple[UntrackedSource, ...]
 
     @classmethod
-    def of(cls, manifest: Manifest, run: Path) -> RecordedCode:
-        """What ``manifest`` records and the patch in the folder ``run`` changes. Raises SourceError for no patch."""
+    def of(cls, manifest: Manifest, run: Path, repositories: Sequence[Path] = (CODE,)) -> RecordedCode:
+        """What ``manifest`` records and the patch in the folder ``run`` changes, the commit being on a branch of one of
+        ``repositories``. Raises SourceError for no patch.
+        """
         record = TrainingRecord.of(manifest)
         recorded = record.source.annotations or {}
         commit = SourceState(recorded, run).commit
@@ -77,7 +79,9 @@ class RecordedCode:
         copied += [UntrackedSource(f"network/{name}", sha256=text(sha256)) for name, sha256 in theirs.items()]
         return cls(
             commit=commit,
-            branch=None if commit is None else _branch_with(commit),
+            branch=None
+            if commit is None
+            else next(filter(None, (_branch_with(commit, at) for at in repositories)), None),
             # a network of somebody's own is none of this checkout's code
             own=network is None and record.code_digest is not None and record.code_digest == code_digest(CODE),
             dirty=dirty if isinstance(dirty, bool) else None,
@@ -112,10 +116,14 @@ class Execution:
 Consent = Callable[[Execution], bool]
 
 
-def plan_execution(manifest: Manifest, run: Path, wanted: str, *, container: bool = False) -> Execution:
-    """What will be executed, in which sandbox. Raises UsageError or SandboxError for one that is not available."""
+def plan_execution(
+    manifest: Manifest, run: Path, wanted: str, repositories: Sequence[Path] = (CODE,), *, container: bool = False
+) -> Execution:
+    """What will be executed, in which sandbox; ``repositories`` as in RecordedCode. Raises UsageError or SandboxError
+    for a sandbox that is not available.
+    """
     kind, reason = choose(wanted, container=container)
-    return Execution(kind, RecordedCode.of(manifest, run), reason)
+    return Execution(kind, RecordedCode.of(manifest, run, repositories), reason)
 
 
 def permitted(planned: Execution, *, trust_code: bool, consent: Consent | None = None) -> Execution:
@@ -160,11 +168,13 @@ def _submodules(source: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, A
     return ((module["path"], module) for module in changed_submodules(source) if inside(module["path"]))
 
 
-def _branch_with(commit: str) -> str | None:
-    """A branch of this checkout that holds the commit."""
+def _branch_with(commit: str, checkout: Path) -> str | None:
+    """A branch of a repository that holds the commit."""
     try:
-        names = Repository(CODE).ask("branch", "--all", "--contains", commit, "--format=%(refname:short)").split("\n")
-    except SourceError:  # no checkout, or the commit is not there
+        names = (
+            Repository(checkout).ask("branch", "--all", "--contains", commit, "--format=%(refname:short)").split("\n")
+        )
+    except SourceError:  # no repository, or the commit is not there
         return None
     return names[0] or None
 

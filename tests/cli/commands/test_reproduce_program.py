@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def test_it_is_shown_before_and_after(ndrepro: Ndrepro, project: Project, own_ho
     (project.root / "data.txt").write_text("2.0")
     answer = reproduced(ndrepro, run.root)
     assert "patched: helper.py" in answer.out
+    assert re.search(r"code +commit \w{12}, on \w+\n", answer.out), "of the repository that was named"
     assert "differs    input data.txt: another file here" in answer.out
     assert "verdict    undecided" in answer.out and answer.code == 1, "without its data it cannot run"
     assert "exit code: 0 then, 1 now" in answer.out
