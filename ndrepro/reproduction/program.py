@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ndrepro.protocol.errors import TrainingFailed
-from ndrepro.protocol.verdicts import CHECKED, FLAGGED, ClaimCheck, claim
+from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
 from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
 from ndrepro.text.plurals import bounded, first_of, plural
 from provenance.errors import ProvenanceError
@@ -267,17 +267,17 @@ def _given(
 
     place, lines = prepared.place, prepared.environment.differences
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
-    inputs = claim("inputs", None if place.missing else True, "; ".join([had, *place.missing[:3]]))
     found = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES))) if repetition.inputs.exists() else ()
     read = {file.path for file in found}
     # what the sandbox shows under another path is not there for the recorder
     read |= {str(path) for path in place.mapped} | {str(path) for path in place.mapped.values()}
     unread = [file.path for file in prepared.command.inputs if file.path not in read]
-    if unread and not place.missing:
-        inputs = claim("inputs", None, f"{had}; not read this time, as far as was seen: {first_of(unread, 3)}")
-    if place.unlisted and inputs.status == CHECKED:
-        names = first_of(place.unlisted, 3)
-        inputs = claim("inputs", None, f"{had}; data have folders without files, or links to folders: {names}")
+    unnamed = {
+        "not read this time, as far as was seen": [] if place.missing else unread,
+        "data have links, or folders without files": place.unlisted,
+    }
+    doubts = [*place.missing, *(f"{what}: {', '.join(names)}" for what, names in unnamed.items() if names)]
+    inputs = claim("inputs", None if doubts else True, bounded("; ".join([had, *doubts])))
     if not place.wanted:
         inputs = claim("inputs", None, "which files it read is not known")
     if changed := place.changed():

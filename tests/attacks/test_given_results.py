@@ -63,9 +63,41 @@ def test_a_result_that_is_the_name_of_a_folder_without_files_is_named(
     text = f"import os; open({str(data / 'train' / 'x.txt')!r}); open('o', 'w').write(min(os.listdir({str(data)!r})))\n"
     author = Stranger.make(tmp_path / "a", {"train.py": text})
     run = author.record(outputs=("o",), data=(data,))
-    assert evidence(author.reproduce(run, data=data), "inputs").endswith(f"links to folders: {data}: 0.9999")
+    assert evidence(author.reproduce(run, data=data), "inputs").endswith(f"folders without files: {data}: 0.9999")
     (data / "0.9999").unlink() if (data / "0.9999").is_symlink() else (data / "0.9999").rmdir()
     assert author.reproduce(run, data=data).verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    "words", ["/proc/self/cwd/labels.txt", "../../project/labels.txt", "sub/up/../../labels.txt"], ids=str
+)
+def test_data_with_a_link_that_leads_out_are_not_available(tmp_path: Path, words: str) -> None:
+    """To the file with the recorded digest where it is compared, and to another in the sandbox. Before: "identical"."""
+    data = tmp_path / "data"
+    (data / "sub").mkdir(parents=True)
+    (data / "sub" / "x.txt").write_text("1\n")
+    (data / "sub" / "up").symlink_to("..")
+    (data / "labels.txt").symlink_to(words)
+    (tmp_path / "labels.txt").write_text("0.5\n")
+    text = f"open('o', 'w').write(open({str(data / 'labels.txt')!r}).read())\n"
+    author = Stranger.make(tmp_path, {"train.py": text, "labels.txt": "0.5\n"})
+    found = author.reproduce(author.record(outputs=("o",), data=(data,)), data=data)
+    (inputs,) = (each for each in found.judgements[0].claims if each.name == "inputs")
+    assert found.verdict == "undecided" and "a link that leads out of them: labels.txt" in inputs.evidence
+
+
+def test_links_that_stay_in_the_data_are_named(tmp_path: Path) -> None:
+    """What a link is called, and what it leads to by which words, is in no digest."""
+    data = tmp_path / "data"
+    (data / "sub").mkdir(parents=True)
+    (data / "sub" / "x.txt").write_text("1\n")
+    (data / "sub" / "link.txt").symlink_to("../sub/x.txt")
+    (data / "absolute.txt").symlink_to(data / "sub" / "x.txt")
+    author = Stranger.make(
+        tmp_path / "a", {"train.py": f"open('o', 'w').write(open({str(data / 'sub/link.txt')!r}).read())\n"}
+    )
+    found = author.reproduce(author.record(outputs=("o",), data=(data,)), data=data)
+    assert evidence(found, "inputs").endswith(f"{data}: absolute.txt, {data}: sub/link.txt")
 
 
 @pytest.mark.skipif(not CONFINED, reason="without a sandbox the home folder is the reviewer's")

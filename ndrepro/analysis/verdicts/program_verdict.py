@@ -54,7 +54,7 @@ from ndrepro.protocol.verdicts import (
     claim,
 )
 from ndrepro.text.first_difference import LineDifference, first_different_line
-from ndrepro.text.plurals import first_of, plural
+from ndrepro.text.plurals import bounded, first_of, plural
 from provenance.attestation.run_files import inside
 from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.bounded_read import read_bounded
@@ -148,7 +148,7 @@ def _verdict(
     if not compared:
         return UNDECIDED, "it left nothing that can be compared: no outputs, metrics or trail"
     if missing:
-        return UNDECIDED, f"inputs: {missing}"
+        return UNDECIDED, f"inputs: {bounded(missing, 500)}"
     if all(part.same for part in compared):
         aside = [name for part in (outputs, metrics, notes) for name in part.aside]
         rest = f"; not compared: {_some(aside)}" if aside else ""

@@ -66,26 +66,51 @@ class DataElsewhere:
 
 
 def all_equal(path: Path, expected: Mapping[str, str]) -> bool:
-    """Whether the listed files are there and no other: what nobody listed is not shown to the program."""
+    """Whether the listed files are there and no other: what nobody listed is not shown to the program. Nor are links
+    that lead out: to another file there than here, as ``/proc/self/cwd`` does.
+    """
     if path.is_file():
         return list(expected.values()) == [digest_of(path)]
     if not expected or not path.is_dir():
         return False
     try:
+        if links_out(path):
+            return False
         names = {os.path.relpath(file, path) for file in files_below(path)}
     except StorageError:  # nested more deeply than any data
         return False
     return names == expected.keys() and all(digest_of(path / name) == digest for name, digest in expected.items())
 
 
+def links_out(path: Path) -> list[str]:
+    """The links below a folder that lead out of it, or would where it is shown under another path. Raises StorageError.
+
+    Judged by their words, which lead up no further than to the folder and then only down, and by the kernel.
+    """
+    top, found = path.resolve(), []
+    for link in _links(path):
+        words, depth = Path(os.readlink(link)), len(link.parent.relative_to(path).parts)
+        up = next((number for number, part in enumerate(words.parts) if part != os.pardir), len(words.parts))
+        stays = words.is_relative_to(path) if words.is_absolute() else up <= depth
+        if not stays or os.pardir in words.parts[up:] or not link.resolve().is_relative_to(top):
+            found.append(str(link.relative_to(path)))
+    return found
+
+
+def _links(path: Path) -> list[Path]:
+    entries = (Path(at, name) for at, below, files in walk(path) for name in (*below, *files))
+    return sorted(each for each in entries if each.is_symlink())
+
+
 def names_of_no_digest(path: Path) -> list[str]:
-    """What a program finds in data beside the listed files: folders in which none is, and links to folders."""
+    """What a program finds in data beside the listed files: folders in which none is, and links, which have words."""
     full, found = {path}, []
     for at, below, files in walk(path):
         found += [Path(at, name) for name in below]
         if files:
             full |= {Path(at), *Path(at).parents}
-    return [os.path.relpath(each, path) for each in sorted(found) if each.is_symlink() or each not in full]
+    empty = [each for each in found if each not in full and not each.is_symlink()]
+    return [os.path.relpath(each, path) for each in sorted([*empty, *_links(path)])]
 
 
 def digest_of(path: Path) -> str | None:

@@ -20,6 +20,7 @@ from ndrepro.execution.program_reproduction.data_elsewhere import (
     Snapshot,
     all_equal,
     digest_of,
+    links_out,
     names_of_no_digest,
     snapshot,
 )
@@ -229,7 +230,8 @@ class RecordedInputs:
             return f"its files are not listed ({error.strerror})"
         before = snapshot(path) if path.exists() else ()
         if not all_equal(path, expected):
-            return f"not here, or other files ({path})"
+            out = links_out(path)
+            return f"a link that leads out of them: {out[0]}" if out else f"not here, or other files ({path})"
         self.shown[path] = before
         if here is not None and not here.exists():
             _put(path, here, self._place, link=True)
