@@ -46,7 +46,7 @@ def of_program(
 ) -> Reproduction:
     """Execute a program's or script's command again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
     from ndrepro.analysis.verdicts.program_verdict import judge_program
-    from ndrepro.analysis.verdicts.run_conditions import conditions_claim
+    from ndrepro.analysis.verdicts.run_conditions import program_conditions_claim
     from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
     from ndrepro.execution.program_reproduction.nested_runs import manifests_below
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
@@ -81,17 +81,17 @@ def of_program(
     again = read_recorded(finished.folder).manifest
     inputs, environment = _given(prepared, then, now, finished.folder)
     environment = _of_one_python(environment, (original.folder, finished.folder), (original.manifest, again))
-    conditions = conditions_claim(original.manifest, again)
     judgement = judge_program(
         then,
         now,
         inputs=inputs,
         environment=environment,
+        conditions=program_conditions_claim(original.manifest, again, prepared.environment.unequal),
         whole=not prepared.place.missing,
         alike=not prepared.environment.differences,
+        repeats=_repeats(finished.folder),
     )
-    stayed = _stayed(original.manifest)
-    judgement = replace(judgement, claims=(*judgement.claims, conditions, *stayed))
+    judgement = replace(judgement, claims=(*judgement.claims, *_stayed(original.manifest)))
     computed = _not_computed(now, had, names, place.working_folder)
     return attested(original, plan, (finished.folder,), (judgement,), (*computed, *of_code), options)
 
@@ -158,7 +158,9 @@ def _not_computed(
     words = "equal outputs show what this code writes; whether it computes that, its reader sees"
     words += f"; beside its arguments the record gave it {first_of(names, _SHOWN)}" if names else ""
     if found:
-        many = f"{plural(len(found), 'output')} with content that was there before the start: {first_of(found, 3)}"
+        many = (
+            f"{plural(len(found), 'output')} with content that was there before the start: {bounded(', '.join(found))}"
+        )
         words = f"{many}; {words}"
     return (claim("outputs computed", None, words),)
 
@@ -185,7 +187,7 @@ def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
     """The claim that names source that no commit has, and that the repetition was given; () for none."""
     if not paths:
         return ()
-    words = f"{plural(len(paths), 'file')} of source came from elsewhere, by digest: {first_of(paths, 3)}"
+    words = f"{plural(len(paths), 'file')} of source came from elsewhere, by digest: {bounded(', '.join(paths))}"
     return (claim("code of no commit", None, words),)
 
 
@@ -208,8 +210,20 @@ def _of_one_python(environment: ClaimCheck, folders: Iterable[RunFolder], manife
         others += [problem for problem in problems if problem.startswith(UNOBSERVED)]
     if not others or environment.status == FLAGGED:
         return environment
-    words = f"it also ran what is not compared: {first_of(list(dict.fromkeys(others)), 2)}; {environment.evidence}"
+    words = f"it also ran what is not compared: {bounded(', '.join(dict.fromkeys(others)))}; {environment.evidence}"
     return claim(environment.name, None, words)
+
+
+def _repeats(folder: RunFolder) -> bool:
+    """Whether no process of a repetition computed on a GPU without deterministic algorithms, as far as torch says."""
+    from provenance.observation.process_record import read_processes
+
+    try:
+        torch = [each.torch for each in read_processes(folder.processes) if each.torch is not None]
+    except ProvenanceError:
+        return True
+    moments = [moment for each in torch for moment in each.moments]
+    return not any("cuda" in each.seeds and not each.flags.get("deterministic_algorithms") for each in moments)
 
 
 def _stayed(manifest: Manifest) -> tuple[ClaimCheck, ...]:
@@ -217,7 +231,7 @@ def _stayed(manifest: Manifest) -> tuple[ClaimCheck, ...]:
     from ndrepro.protocol.program_record import ProgramRecord
 
     found = ProgramRecord.of(manifest).outlived_by
-    words = f"what {first_of(found, 2)} wrote after the program had ended is in no record"
+    words = f"what {bounded(', '.join(found))} wrote after the program had ended is in no record"
     return (claim("processes that stayed", None, words),) if found else ()
 
 
@@ -281,7 +295,7 @@ def _given(
     if not place.wanted:
         inputs = claim("inputs", None, "which files it read is not known")
     if changed := place.changed():
-        inputs = ClaimCheck("inputs", FLAGGED, "; ".join(changed[:3]))
+        inputs = ClaimCheck("inputs", FLAGGED, bounded("; ".join(changed)))
     version = prepared.command.interpreter
     # -I keeps the hook out, so that neither run shows which one it was
     python = now.python or python_of(prepared.environment.executable)
@@ -290,4 +304,4 @@ def _given(
     same = f"given Python {version} and its distributions, as recorded"
     if not version:
         same = "no Python was seen: of what it, or what it started, ran in nothing was compared"
-    return inputs, claim("environment", None if lines or not version else True, "; ".join(lines[:3]) or same)
+    return inputs, claim("environment", None if lines or not version else True, bounded("; ".join(lines)) or same)

@@ -125,7 +125,7 @@ def results(run: ScriptRun) -> ProgramResults:
 
 
 def verdict(then: ScriptRun, now: ScriptRun) -> str:
-    given = {"inputs": claim("inputs", True, ""), "environment": claim("environment", True, "")}
+    given = {name: claim(name, True, "") for name in ("inputs", "environment", "conditions")}
     return judge_program(results(then), results(now), **given).verdict
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import py_compile
 import re
 import subprocess
@@ -61,8 +62,15 @@ with ndrepro.record(name='fit', seeds={{'all': 3}}, runs='results', home={str(tm
         author.reproduce(run)
 
 
-def test_an_input_that_the_program_never_opens_is_not_called_read(tmp_path: Path) -> None:
+def have_the_recorded_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
+
+
+def test_an_input_that_the_program_never_opens_is_not_called_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its author lists one more; the verdict said that the program is known to have read it."""
+    have_the_recorded_python(monkeypatch)
     text = "data = open('a.txt').read()\nopen('out.txt', 'w').write(data)\n"
     author = Stranger.make(tmp_path / "a", {"train.py": text, "a.txt": "1", "imagenet.bin": "2"})
     run = author.record(outputs=("out.txt",))
@@ -350,3 +358,26 @@ def test_event_logs_of_tensorboard_are_named_and_not_compared(tmp_path: Path) ->
     author = Stranger.make(tmp_path / "a", {"train.py": text + "open('o', 'w').write('0.6')\n"})
     found = author.reproduce(author.record(outputs=("o",)))
     assert found.verdict == "identical" and "(event log)" in found.judgements[0].because
+
+
+@pytest.mark.parametrize(("package", "status"), [("pip", "checked"), ("numpy", "not checked")])
+def test_which_package_differs_decides_whether_there_are_tolerances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, status: str
+) -> None:
+    """Before: any package that the record named otherwise opened them, though nothing of it computes."""
+    have_the_recorded_python(monkeypatch)
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write('0.5')\n"})
+    run = author.record(outputs=("o",))
+    known, facts = manifest_of(run).dependencies, json.loads(run.environment.read_text())
+    facts["distributions"]["installed"] = [
+        each for each in facts["distributions"]["installed"] if each["name"] != package
+    ]
+    run.environment.write_text(json.dumps(facts))
+    rest = tuple(each for each in known if each.distribution is None or each.distribution[0] != package)
+    assert len(rest) == len(known) - 1, "the control"
+    author.claim(run, dependencies=rest)
+    found = author.reproduce(run)
+    (conditions,) = (each for each in found.judgements[0].claims if each.name == "conditions")
+    assert (found.verdict, conditions.status) == ("identical", status)
+    assert statuses(found)["environment"] == "not checked"
+    assert status == "checked" or conditions.evidence == "numpy: not there then"

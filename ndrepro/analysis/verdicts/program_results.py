@@ -35,7 +35,7 @@ class ProgramResults:
     ``outputs`` have the SHA-256, or ``None`` where it is not known; ``unwritten`` are likewise those that were declared
     and are said not to have been written; ``temporary`` names others, which no repetition writes there. Copies of
     outputs are below the folder ``copies``, by their paths. ``python`` is the version that ran, "" for none; ``notes``
-    are the facts that a script noted; ``others`` names files of no recorder.
+    are the facts that a script noted; ``others`` names files of no recorder; ``sizes`` are those of the outputs, bytes.
     """
 
     folder: RunFolder
@@ -48,6 +48,7 @@ class ProgramResults:
     temporary: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     others: tuple[ClaimCheck, ...] = ()
+    sizes: Mapping[str, int | None] = field(default_factory=dict)
 
     @classmethod
     def of_program(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:
@@ -64,12 +65,17 @@ class ProgramResults:
             copies=folder.output_copies,
             temporary=tuple(file.path for file in listed if file.written and file.path in temporary),
             others=unexpected_claim(manifest),
+            sizes={file.path: file.size for file in listed},
         )
 
     def within(self, working_folder: Path, top: Path) -> ProgramResults:
         """The same with the absolute paths of outputs below ``top`` relative to the working folder, as in any place."""
         names = {path: os.path.relpath(path, working_folder) for path in self.outputs if is_below(path, top)}
-        return replace(self, outputs={names.get(path, path): item for path, item in self.outputs.items()})
+        return replace(
+            self,
+            outputs={names.get(path, path): item for path, item in self.outputs.items()},
+            sizes={names.get(path, path): size for path, size in self.sizes.items()},
+        )
 
     @classmethod
     def of_script(cls, folder: RunFolder, manifest: Manifest) -> ProgramResults:

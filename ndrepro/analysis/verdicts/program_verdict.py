@@ -13,8 +13,10 @@ Bytes have no tolerance. An output is within tolerances where both runs kept a c
 differs but numbers with a decimal point or an exponent, each within the tolerance of metrics. Any other that differs
 leaves the verdict undecided.
 
-Tolerances are for what rounding carries on. What comes later (steps, then metrics, notes, outputs) may differ within
-them where something before it differs, or the environment; after equal steps in the same environment there is no room.
+Tolerances are for what other conditions round otherwise. Under the same (processor, cores, packages that compute: the
+claim on conditions) a program repeats its bits, unless it computed on a GPU without deterministic algorithms. Then, and
+in the same environment elsewhere, what comes later (steps, then metrics, notes, outputs) may differ within them where
+something before it differs.
 
 Left out of the comparison are, and a claim of its own names them: metrics that measure the clock, where every word of
 their names is in ``_CLOCK`` or ``_OF_WHAT`` and their values differ; declared outputs that neither run wrote; and
@@ -24,11 +26,10 @@ in the metadata of executed notebooks; and TensorBoard's event logs, whose rows 
 
 from __future__ import annotations
 
-import itertools
 import math
 import os.path
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ from ndrepro.protocol.verdicts import (
     claim,
 )
 from ndrepro.text.first_difference import LineDifference, first_different_line
-from ndrepro.text.plurals import bounded, first_of, plural
+from ndrepro.text.plurals import bounded, plural
 from provenance.attestation.run_files import inside
 from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.bounded_read import read_bounded
@@ -78,7 +79,9 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))
 # TensorBoard's, with the time and the process in their names, and times in every record
 _EVENTS = re.compile(r"events\.out\.tfevents\.[0-9]+\.")
 _TEXT_BYTES = 8 << 20
-_SHOWN = 3
+_BRIEF = 400
+# of each trail, the largest
+_LOSSES = 100
 Rows = Sequence[Mapping[str, Any]]
 # the member that says which log a row of metrics is from
 _FILE = "file"
@@ -99,32 +102,58 @@ class _Part:
         return claim(self.name, (self.same or self.near) if self.compared else None, self.evidence)
 
 
+@dataclass(frozen=True, order=True)
+class _Difference:
+    """A value that differs ``by`` so much, relative to the larger one, with its name and both values as text."""
+
+    by: float
+    name: str
+    then: str
+    now: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.then} then, {self.now} now ({self.by:.2g})"
+
+
+def _largest_first(found: Iterable[_Difference]) -> str:
+    """Every difference, relative, the largest first."""
+    return bounded("; ".join(map(str, sorted(found, reverse=True))))
+
+
 def judge_program(
     then: ProgramResults,
     now: ProgramResults,
     *,
     inputs: ClaimCheck,
     environment: ClaimCheck,
+    conditions: ClaimCheck,
     whole: bool = True,
     alike: bool = False,
+    repeats: bool = True,
 ) -> Judgement:
     """Compare what a program left with what its repetition left.
 
-    ``inputs`` and ``environment`` are the claims on what it was given, made before it ran; ``whole`` says whether no
-    recorded input was missing, ``alike`` that no difference of the environment is known, whatever was compared of it.
+    ``inputs``, ``environment`` and ``conditions`` are the claims on what it was given; ``whole`` says whether no
+    recorded input was missing, ``alike`` that no difference of the environment is known, whatever was compared of it,
+    and ``repeats`` that nothing which the repetition used keeps equal conditions from equal bits.
     """
     ending = claim("exit code", then.exit_code == now.exit_code, f"{then.exit_code} then, {now.exit_code} now")
     outputs = _compare_outputs(then, now)
     metrics = _compare_rows("metrics", "row", then.rows, now.rows)
     notes = _compare_rows("notes", "set", [then.notes] if then.notes else [], [now.notes])
     trail, divergence, largest, steps = _compare_trails(then.folder, now.folder)
-    same_place = alike or environment.status == CHECKED
-    verdict, because = _verdict(ending, outputs, metrics, notes, trail, "" if whole else inputs.evidence, same_place)
+    verdict, because = _verdict(ending, outputs, metrics, notes, trail, "" if whole else inputs.evidence)
+    same = conditions.status == CHECKED
+    if verdict == CLOSE and same and repeats:
+        verdict, because = UNDECIDED, f"{because}; the conditions are the same"
+    equal = _equal_at_first(trail, metrics, notes, outputs)
+    if verdict == CLOSE and equal and (same or alike or environment.status == CHECKED):
+        verdict, because = UNDECIDED, f"{because}; after {equal} equal bit for bit in the same environment"
     if inputs.status == FLAGGED:  # equal results are those of whatever it read
         verdict, because = UNDECIDED, f"inputs: {inputs.evidence}"
     compared = (outputs, metrics, *((notes,) if then.notes else ()), trail)
     parts = (part.as_claim() for part in compared)
-    aside = [f"{part.name}: {_some(part.aside)}" for part in compared if part.aside]
+    aside = [f"{part.name}: {_all(part.aside)}" for part in compared if part.aside]
     left_out = (claim("left out of the comparison", None, "; ".join(aside)),) if aside else ()
     return Judgement(
         verdict=verdict,
@@ -135,12 +164,12 @@ def judge_program(
         accuracies=None,
         interval=None,
         replicates=0,
-        claims=(ending, *parts, *left_out, inputs, environment, asserted_claim(), *then.others),
+        claims=(ending, *parts, *left_out, inputs, environment, conditions, asserted_claim(), *then.others),
     )
 
 
 def _verdict(
-    ending: ClaimCheck, outputs: _Part, metrics: _Part, notes: _Part, trail: _Part, missing: str, same_place: bool
+    ending: ClaimCheck, outputs: _Part, metrics: _Part, notes: _Part, trail: _Part, missing: str
 ) -> tuple[str, str]:
     compared = [part for part in (outputs, metrics, notes, trail) if part.compared]
     if ending.status == FAILED:
@@ -148,24 +177,25 @@ def _verdict(
     if not compared:
         return UNDECIDED, "it left nothing that can be compared: no outputs, metrics or trail"
     if missing:
-        return UNDECIDED, f"inputs: {bounded(missing, 500)}"
+        return UNDECIDED, f"inputs: {_briefly(missing)}"
     if all(part.same for part in compared):
         aside = [name for part in (outputs, metrics, notes) for name in part.aside]
-        rest = f"; not compared: {_some(aside)}" if aside else ""
+        rest = f"; not compared: {_briefly(', '.join(aside))}" if aside else ""
         return IDENTICAL, f"{', '.join(part.name for part in compared)}: all equal bit for bit{rest}"
     if trail.compared and trail.same and metrics.compared and not metrics.near:
-        return UNDECIDED, f"the steps are equal bit for bit, and the metrics are not: {metrics.evidence}"
+        return UNDECIDED, f"the steps are equal bit for bit, and the metrics are not: {_briefly(metrics.evidence)}"
     far = [part for part in compared if not (part.same or part.near)]
     if far:
-        return UNDECIDED, f"{far[0].name}: {far[0].evidence}"
-    by_time = [part for part in (trail, metrics, notes, outputs) if part.compared]
-    equal = list(itertools.takewhile(lambda part: part.same, by_time))
-    if equal and same_place:
-        first, names = by_time[len(equal)], ", ".join(part.name for part in equal)
-        return UNDECIDED, f"{first.name}: {first.evidence}, after {names} equal bit for bit in the same environment"
+        return UNDECIDED, f"{far[0].name}: {_briefly(far[0].evidence)}"
     if trail.compared or metrics.compared:
-        return CLOSE, "; ".join(f"{part.name}: {part.evidence}" for part in compared if not part.same)
-    return UNDECIDED, f"{outputs.name}: {outputs.evidence}"
+        return CLOSE, _briefly("; ".join(f"{part.name}: {part.evidence}" for part in compared if not part.same))
+    return UNDECIDED, f"{outputs.name}: {_briefly(outputs.evidence)}"
+
+
+def _equal_at_first(*by_time: _Part) -> str:
+    """The first that was compared, if it is equal bit for bit: what computed it leaves no room to what comes later."""
+    first = next((part for part in by_time if part.compared), None)
+    return first.name if first is not None and first.same else ""
 
 
 def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:
@@ -179,18 +209,23 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:
     if not wanted:
         return _Part("outputs", 0, False, False, "it wrote none that were recorded", aside)
     lost = sorted(wanted.keys() - written.keys())
-    differ = [path for path in sorted(wanted.keys() & written.keys()) if not _equal(wanted, written, path)]
+    differ = [
+        path
+        for path in sorted(wanted.keys() & written.keys())
+        if not _equal(wanted, written, path) or then.sizes.get(path) != now.sizes.get(path)
+    ]
     timed = [path for path in differ if path.endswith(".ipynb") and _equal_but_times(then, now, path)]
     aside += tuple(f"{path} (times in its metadata)" for path in timed)
     differ = [path for path in differ if path not in timed]
-    near = {path: distance for path in differ if (distance := _text_distance(then, now, path)) <= Tolerance.epoch_loss}
+    texts = {path: list(_text_differences(then, now, path)) for path in differ}
+    near = {path: found for path, found in texts.items() if found and max(found).by <= Tolerance.epoch_loss}
     other, new = [path for path in differ if path not in near], sorted(written.keys() - wanted.keys())
     equal = len(wanted) - len(lost) - len(differ) - len(timed)
     parts = [f"{equal} of {plural(len(wanted), 'file')} equal by digest"]
     parts += [f"{plural(len(timed), 'notebook')} equal but for times in metadata"] if timed else []
     if near:
-        names = _some(list(map(_name, near)))
-        parts.append(f"text with numbers that differ by at most {max(near.values()):.2g} (relative): {names}")
+        found = [difference for each in near.values() for difference in each]
+        parts.append(f"{plural(len(near), 'text')} with numbers that differ: {_largest_first(found)}")
     moved = pairs(lost, new)
     if moved:
         alike = sum(wanted[before] is not None and wanted[before] == written[after] for before, after in moved.items())
@@ -200,7 +235,7 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:
         parts.append(f"{names} ({before} then, {after} now): {cure}")
     lost_else, new_else = ([path for path in paths if path not in {*moved, *moved.values()}] for paths in (lost, new))
     named = ("differ", other), ("missing", lost_else), ("new", new_else)
-    parts += [f"{what}: {_some(list(map(_name, paths)))}" for what, paths in named if paths]
+    parts += [f"{what}: {_all(map(_name, paths))}" for what, paths in named if paths]
     parts += [f"{_name(path)}, {line}" for path in other[:1] if (line := _first_line(then, now, path))]
     same = not (lost or differ or new)
     return _Part("outputs", len(wanted), same, not (lost or other), "; ".join(parts), aside)
@@ -222,16 +257,17 @@ def _equal_but_times(then: ProgramResults, now: ProgramResults, path: str) -> bo
         return False
 
 
-def _text_distance(then: ProgramResults, now: ProgramResults, path: str) -> float:
-    """How far apart the numbers of two texts are that differ in nothing else; infinity for other files.
+def _text_differences(then: ProgramResults, now: ProgramResults, path: str) -> Iterator[_Difference]:
+    """The numbers that differ in two texts; none where they differ in anything else, or are no texts.
 
     Whole numbers are text: they are counts, labels and names.
     """
     one, other = _text(then, path), _text(now, path)
     if one is None or other is None or _NUMBER.sub("0.", one) != _NUMBER.sub("0.", other):
-        return math.inf
-    pairs = zip(map(float, _NUMBER.findall(one)), map(float, _NUMBER.findall(other)), strict=True)
-    return max((_distance(before, after) for before, after in pairs), default=0.0)
+        return
+    for before, after in zip(_NUMBER.findall(one), _NUMBER.findall(other), strict=True):
+        if before != after:
+            yield _Difference(_distance(float(before), float(after)), _name(path), before, after)
 
 
 def _first_line(then: ProgramResults, now: ProgramResults, path: str) -> LineDifference | None:
@@ -271,7 +307,7 @@ def _compare_rows(what: str, noun: str, then: Rows, now: Rows) -> _Part:
     if len(then) != len(now):
         return _Part(what, len(then), False, False, f"{plural(len(then), noun)} then, {len(now)} now")
     columns = {name for row in (*then, *now) for name in row}
-    differ: dict[str, float] = {}
+    differ: dict[str, _Difference] = {}
     clock: set[str] = set()
     for before, after in zip(then, now, strict=True):
         for name in columns:
@@ -279,15 +315,15 @@ def _compare_rows(what: str, noun: str, then: Rows, now: Rows) -> _Part:
             if distance and _is_of_the_clock(name) and before.get(name) is not None and after.get(name) is not None:
                 clock.add(name)
             elif distance:
-                differ[name] = max(differ.get(name, 0.0), distance)
-    aside, words = tuple(sorted(clock)), f"; not compared: {_some(sorted(clock))}" if clock else ""
+                found = _Difference(distance, name, str(before.get(name)), str(after.get(name)))
+                differ[name] = max(differ.get(name, found), found)
+    aside, words = tuple(sorted(clock)), f"; not compared: {_all(sorted(clock))}" if clock else ""
     if columns <= clock | {_FILE}:
         return _Part(what, 0, False, False, f"none but those of the clock were recorded{words}", aside)
     if not differ:
         return _Part(what, len(then), True, True, f"{plural(len(then), noun)} equal{words}", aside)
-    largest = max(differ, key=lambda name: differ[name])
-    evidence = f"{_some(sorted(differ))} differ, by at most {differ[largest]:.2g} (relative, {largest}){words}"
-    return _Part(what, len(then), False, differ[largest] <= Tolerance.epoch_loss, evidence, aside)
+    evidence = f"{len(differ)} of {len(columns)} columns differ, by at most: {_largest_first(differ.values())}{words}"
+    return _Part(what, len(then), False, max(differ.values()).by <= Tolerance.epoch_loss, evidence, aside)
 
 
 def _is_of_the_clock(name: str) -> bool:
@@ -316,43 +352,57 @@ def _compare_trails(then: RunFolder, now: RunFolder) -> tuple[_Part, Divergence 
     before, after = _trails(then.trails), _trails(now.trails)
     if not before:
         return _Part("trail", 0, False, False, "none was recorded"), None, 0.0, 0
-    steps, largest, first = 0, 0.0, None
+    steps, first = 0, None
     if len(before) != len(after):
         words = f"{plural(len(before), 'trail')} then, {len(after)} now"
         return _Part("trail", len(before), False, False, words), None, 0.0, 0
-    same = True
-    for one, other in zip(before, after, strict=True):
+    places: list[str] = []
+    losses: list[_Difference] = []
+    for number, (one, other) in enumerate(zip(before, after, strict=True), 1):
         a, b = Trail(one), Trail(other)
+        largest = max((each.by for each in losses), default=0.0)
         try:
             found = compare(a, b)
         except TrailError as error:
             return _Part("trail", len(before), False, False, error.message), first, largest, steps
         steps += found.compared
-        same = same and found.identical
-        first = first or found.divergence
         if {found.compared} != set(found.lengths):  # what only one of them has was not compared
             words = f"{found.lengths[0]} steps then, {found.lengths[1]} now, {found.compared} of both"
             return _Part("trail", len(before), False, False, words), first, largest, steps
-        if found.divergence is not None:
-            largest = max(largest, _loss_difference(a, b))
-    if same:
+        if found.divergence is not None or not found.identical:
+            first = first or found.divergence
+            which = f"trail {number} of {len(before)}, " if len(before) > 1 else ""
+            places.append(f"{which}{_where(found.divergence)}")
+            losses += _loss_differences(a, b, which)
+    if not places:
         return _Part("trail", steps, True, True, f"{plural(steps, 'step')} equal bit for bit"), None, 0.0, steps
-    where = "" if first is None else f"bits differ from step {first.step} ({_some(first.tensors) or 'the loss alone'})"
-    distance = f"losses by at most {largest:.2g} (relative)" if largest < math.inf else "losses cannot be compared"
-    return _Part("trail", steps, False, largest <= Tolerance.loss, f"{where}; {distance}"), first, largest, steps
+    largest = max((each.by for each in losses), default=0.0)
+    distance = f"losses: {_largest_first(losses) or 'equal'}" if largest < math.inf else "losses cannot be compared"
+    evidence = f"{bounded('; '.join(places))}; {distance}"
+    return _Part("trail", steps, False, largest <= Tolerance.loss, evidence), first, largest, steps
 
 
-def _loss_difference(first: Trail, second: Trail) -> float:
-    """The largest relative difference of the losses of steps that both have; infinity where no loss was seen."""
+def _where(first: Divergence | None) -> str:
+    return "" if first is None else f"bits differ from step {first.step} ({_all(first.tensors) or 'the loss alone'})"
+
+
+def _loss_differences(first: Trail, second: Trail, which: str) -> list[_Difference]:
+    """The largest differences of the losses of steps that both have, by infinity where no loss was seen."""
     import numpy as np
 
-    a, b = (np.ascontiguousarray(rows[:, 1]).view(np.float64) for rows in shared_records(first, second))
+    one, other = shared_records(first, second)
+    a, b = (np.ascontiguousarray(rows[:, 1]).view(np.float64) for rows in (one, other))
+    if not ((a != 0) & np.isfinite(a)).any():  # nothing but hashes, of which none is near another
+        return [_Difference(math.inf, f"{which}loss", "none", "none")]
     with np.errstate(all="ignore"):
         spans = np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))
     spans[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
-    if not ((a != 0) & np.isfinite(a)).any():  # nothing but hashes, of which none is near another
-        return math.inf
-    return float(np.max(np.nan_to_num(spans, nan=math.inf), initial=0.0))
+    spans = np.nan_to_num(spans, nan=math.inf)
+    rows = [int(row) for row in np.argsort(-spans, kind="stable")[:_LOSSES] if spans[row]]
+    return [
+        _Difference(float(spans[row]), f"{which}step {int(one[row, 0])}", repr(float(a[row])), repr(float(b[row])))
+        for row in rows
+    ]
 
 
 def _trails(folder: Path) -> list[Path]:
@@ -361,5 +411,10 @@ def _trails(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: [int(part) for part in path.stem.split("-")[2:] if part.isdecimal()])
 
 
-def _some(names: Sequence[str]) -> str:
-    return first_of(names, _SHOWN)
+def _all(names: Iterable[str]) -> str:
+    return bounded(", ".join(names))
+
+
+def _briefly(evidence: str) -> str:
+    """For the sentence of the verdict: the claims have all of it."""
+    return bounded(evidence, _BRIEF)

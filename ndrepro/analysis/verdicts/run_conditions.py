@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
@@ -12,7 +12,7 @@ from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON
 from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
 from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.first_difference import first_different_place
-from ndrepro.text.plurals import first_of
+from ndrepro.text.plurals import bounded, first_of
 from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at, text
 
@@ -40,6 +40,22 @@ _COMPUTING = frozenset(
         "pyarrow",
     ]
 )
+# and what programs compute with
+_COMPUTING_OF_PROGRAMS = _COMPUTING | {
+    *(
+        "torchaudio",
+        "jax",
+        "jaxlib",
+        "tensorflow",
+        "keras",
+        "transformers",
+        "timm",
+        "accelerate",
+        "lightning",
+        "diffusers",
+    ),
+    *("pytorch-lightning", "xgboost", "lightgbm", "pandas", "polars", "numba", "opencv-python", "statsmodels"),
+}
 _COMPUTING_PREFIXES = ("nvidia-", "cuda-", "pytorch-triton")
 # which adds up what several GPUs computed
 _NCCL = "nvidia-nccl-"
@@ -116,9 +132,38 @@ def _moving(flags: Any) -> Any:
 
 def conditions_claim(then: Manifest, again: Manifest) -> ClaimCheck:
     """The claim on the conditions of a run and its repetition, by their manifests: checked where they are the same."""
-    lines = list(_differences(then, again))
     same = "device, GPUs, processor, torch and the known variables that move numbers are those recorded"
-    return claim(CONDITIONS, None if lines else True, "; ".join(lines[:4]) or same)
+    return _conditions_claim(_differences(then, again), same)
+
+
+def program_conditions_claim(then: Manifest, again: Manifest, packages: Mapping[str, str]) -> ClaimCheck:
+    """The same of a program, whose packages, cores and C library are conditions, too: under the same it repeats its
+    bits, unless what it uses does not. What an author claims otherwise, to be judged within tolerances, is named.
+
+    ``packages`` says of Python and each distribution that differs how it does, by name.
+    """
+    same = "GPUs, processor, cores, C library, Python, packages that compute and the known variables that move numbers"
+    lines = [*_differences(then, again), *_differences_of_programs(then, again)]
+    lines += [line for name, line in packages.items() if _is_computing(name)]
+    return _conditions_claim(lines, f"{same} are those recorded")
+
+
+def _is_computing(name: str) -> bool:
+    """Whether programs compute with Python or the distribution of this name."""
+    return name == "python" or name in _COMPUTING_OF_PROGRAMS or name.startswith(_COMPUTING_PREFIXES)
+
+
+def _conditions_claim(lines: Iterable[str], same: str) -> ClaimCheck:
+    found = "; ".join(lines)
+    return claim(CONDITIONS, None if found else True, bounded(found) or same)
+
+
+def _differences_of_programs(then: Manifest, again: Manifest) -> Iterator[str]:
+    places = {"cores": ("cores", "affinity", "count"), "C library": ("libc",)}
+    for name, place in places.items():
+        before, after = (at(manifest.machine, "machine", *place) for manifest in (then, again))
+        if before != after:
+            yield f"{name}: {before} then, {after} now"
 
 
 def asserted_claim() -> ClaimCheck:

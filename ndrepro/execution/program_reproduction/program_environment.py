@@ -54,7 +54,8 @@ class ProgramEnvironment:
     ``interpreters`` are those that it may start; ``searched`` the folders that they import from, editable installations
     among them, of which ``readable`` and ``mapped`` is shown (``editable_folders``); ``folders`` hold a rebuilt
     environment, whose programs come first, with its ``packages``. ``programs`` are folders whose programs come next: of
-    the Python that a shim on PATH leads to, which the sandbox does not show.
+    the Python that a shim on PATH leads to, which the sandbox does not show. ``unequal`` has those of the differences
+    that are of Python or a distribution, by its name.
     """
 
     executable: Path
@@ -66,6 +67,7 @@ class ProgramEnvironment:
     packages: Path | None = None
     readable: tuple[Path, ...] = ()
     mapped: Mapping[Path, Path] = field(default_factory=dict)
+    unequal: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def importable(self) -> frozenset[str]:
@@ -104,7 +106,7 @@ def find_environment(
     named = answer[2] or found
     interpreter = Path(of_command) if of_command else named
     version, searched, _, bases = answer if interpreter in (None, named) else _asked(interpreter)
-    differences = (*difference, *_different_distributions(command, manifest, version, searched))
+    unequal = dict(_different_distributions(command, manifest, version, searched))
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
     interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
     editable = [folder for folder in folders if is_editable(folder, bases)]
@@ -116,11 +118,12 @@ def find_environment(
     return ProgramEnvironment(
         executable,
         interpreters,
-        (*differences, *found_editable.differences),
+        (*difference, *unequal.values(), *found_editable.differences),
         searched=folders,
         programs=behind,
         readable=readable,
         mapped=found_editable.mapped,
+        unequal=unequal,
     )
 
 
@@ -143,8 +146,9 @@ def rebuild_environment(
     _uv("pip", "install", *wheels, "--python", str(python), "--requirements", str(listed))
     executable = python if is_python(Path(command.words[0])) else _executable(command, place, own=own)[0]
     packages = next(folder.glob("lib/python*/site-packages"))
-    differences = (*left_out, *_different_distributions(command, manifest, _asked(base)[0], [str(packages)]))
-    return ProgramEnvironment(executable, (base,), differences, (folder,), packages=packages)
+    unequal = dict(_different_distributions(command, manifest, _asked(base)[0], [str(packages)]))
+    differences = (*left_out, *unequal.values())
+    return ProgramEnvironment(executable, (base,), differences, (folder,), packages=packages, unequal=unequal)
 
 
 def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Path, tuple[str, ...]]:
@@ -183,22 +187,22 @@ def _is_own(path: Path) -> bool:
 
 def _different_distributions(
     command: RecordedCommand, manifest: Manifest, version: str, searched: Sequence[str]
-) -> Iterator[str]:
-    """One line for each distribution of the interpreter that is not as recorded; nothing where no Python ran."""
+) -> Iterator[tuple[str, str]]:
+    """Each distribution of the interpreter that is not as recorded, with a line; nothing where no Python ran."""
     if not command.interpreter:
         return
     if version != command.interpreter:
-        yield f"python: {command.interpreter} then, {version or 'none'} now"
+        yield "python", f"python: {command.interpreter} then, {version or 'none'} now"
     then = {normalized(name): each for name, each in recorded_distributions(manifest).items()}
     here = installed_distributions(capture(searched))
     for name in sorted(then.keys() | here.keys()):
         before, now = then.get(name), here.get(name)
         if before is None or now is None:
-            yield f"{name}: {'not there then' if before is None else 'not here now'}"
+            yield name, f"{name}: {'not there then' if before is None else 'not here now'}"
         elif before.version != now.version:
-            yield f"{name}: {before.version or 'unknown'} then, {now.version} now"
+            yield name, f"{name}: {before.version or 'unknown'} then, {now.version} now"
         elif not before.same_files(now) and before.digest and now.digest:
-            yield f"{name} {now.version}: other files than then"
+            yield name, f"{name} {now.version}: other files than then"
 
 
 def _asked(python: Path) -> tuple[str, tuple[str, ...], Path | None, tuple[Path, ...]]:

@@ -25,6 +25,8 @@ from provenance.formats.trail import TensorName, TrailWriter, float_bits
 HAD = claim("inputs", True, "3 of 3")
 SAME = claim("environment", True, "as recorded")
 OTHER = claim("environment", None, "another release of numpy")
+UNEQUAL = claim("conditions", None, "numpy: 2.3 then, 2.4 now")
+EQUAL = claim("conditions", True, "as recorded")
 A, B = "a" * 64, "b" * 64
 
 
@@ -43,7 +45,7 @@ def side(
 
 
 def judged(then: ProgramResults, now: ProgramResults, **changes: Any) -> Judgement:
-    return judge_program(then, now, **{"inputs": HAD, "environment": SAME, **changes})
+    return judge_program(then, now, **{"inputs": HAD, "environment": SAME, "conditions": UNEQUAL, **changes})
 
 
 def rows(losses: Sequence[float], **more: Any) -> list[dict[str, Any]]:
@@ -59,7 +61,7 @@ LOSSES = (0.0, 1.0, 0.5, 0.25)
 
 def test_equal_bits_of_everything_are_identical(tmp_path: Path) -> None:
     left = {"outputs": {"model.pt": A}, "rows": rows(LOSSES), "losses": LOSSES}
-    found = judged(side(tmp_path, "then", **left), side(tmp_path, "now", **left))
+    found = judged(side(tmp_path, "then", **left), side(tmp_path, "now", **left), conditions=EQUAL)
     assert found.verdict == "identical" and found.passes and found.compared_steps == 4
     assert {name for name, status in claims(found).items() if status != CHECKED} == {ASSERTED}
 
@@ -127,6 +129,43 @@ def test_losses_within_tolerances_are_close(tmp_path: Path) -> None:
     assert found.divergence is not None and found.divergence.step == 1 and found.divergence.tensors == ("weight",)
     assert FAILED not in claims(found).values()
     assert 0 < found.largest_loss_difference < 1e-5
+    strict = judged(then, now, conditions=EQUAL)
+    assert strict.verdict == "undecided" and strict.because.endswith("; the conditions are the same")
+    assert judged(then, now, conditions=EQUAL, repeats=False).verdict == "close", (
+        "as GPUs without a fixed order of sums"
+    )
+
+
+def test_of_several_trails_that_which_differs_is_named(tmp_path: Path) -> None:
+    """Before: the place where the first differs, and the largest difference of all."""
+    near = tuple(loss * (1 + 1e-6) for loss in LOSSES)
+    then, now = (side(tmp_path, name, losses=LOSSES) for name in ("then", "now"))
+    for first, salt, losses in ((then, 0, LOSSES), (now, 7, near)):
+        (second,) = side(tmp_path / "second", str(salt), losses=losses, salt=salt).folder.trails.iterdir()
+        second.rename(first.folder.trails / "trail-8-1800000000-0.bin")
+    found = judged(then, now)
+    evidence = {item.name: item.evidence for item in found.claims}["trail"]
+    assert (
+        evidence.startswith("trail 2 of 2, bits differ from step 0 (weight)")
+        and "step 1 1.0 then, 1.000001 now" in evidence
+    )
+
+
+def test_whatever_differs_within_tolerances_is_named_with_both_values(tmp_path: Path) -> None:
+    """Before: "a, b, c and 1 more differ"; the largest difference was named without its values."""
+    names = [f"metric {number}" for number in range(20)]
+    row = {name: 0.5 for name in names}
+    then = side(tmp_path, "then", rows=[{**row, "accuracy": 0.9651}], losses=LOSSES)
+    now = side(
+        tmp_path,
+        "now",
+        rows=[{name: 0.5000001 for name in names} | {"accuracy": 0.9560}],
+        losses=[loss * 1.00001 for loss in LOSSES],
+    )
+    found = judged(then, now)
+    evidence = {item.name: item.evidence for item in found.claims}["metrics"]
+    assert found.verdict == "close" and "accuracy 0.9651 then, 0.956 now (0.0094); metric 9 0.5 then" in evidence
+    assert all(f"{name} 0.5 then, 0.5000001 now" in evidence for name in names)
 
 
 def written(root: Path, name: str, text: bytes, **more: Any) -> ProgramResults:
@@ -182,7 +221,7 @@ def test_tolerances_leave_no_room_after_equal_bits_in_the_same_environment(tmp_p
     now = side(tmp_path, "now", rows=[{"accuracy": 0.9560}], losses=LOSSES)
     raised = judged(then, now)
     assert (
-        raised.verdict == "undecided" and "accuracy differ" in raised.because and "after trail equal" in raised.because
+        raised.verdict == "undecided" and "accuracy 0.9651" in raised.because and "after trail equal" in raised.because
     )
     assert judged(then, now, environment=OTHER).verdict == "close", "the control: another release may round otherwise"
     table = written(tmp_path, "table", b"0.9999"), written(tmp_path, "table now", b"0.9901")
@@ -195,6 +234,17 @@ def test_what_a_script_noted_is_compared(tmp_path: Path) -> None:
     assert judged(then, now).because == "outputs, notes: all equal bit for bit; not compared: seconds"
     lie = replace(then, notes={"accuracy": 0.99, "seconds": 3})
     assert judged(lie, now).verdict == judged(lie, replace(now, notes={})).verdict == "undecided"
+
+
+def test_a_false_size_is_a_difference(tmp_path: Path) -> None:
+    """Of an output without a copy, which no check of the run's files finds. Before: "identical"."""
+    then, now = (
+        replace(side(tmp_path, name, outputs={"/p/m.pt": A}), sizes={"/p/m.pt": 9}) for name in ("then", "now")
+    )
+    then, now = (each.within(Path("/p"), Path("/p")) for each in (then, now))
+    assert judged(then, now).verdict == "identical"
+    found = judged(replace(then, sizes={"m.pt": 900}), now)
+    assert found.verdict == "undecided" and "differ: m.pt" in found.because
 
 
 UNDECIDED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
