@@ -17,8 +17,11 @@ from provenance.formats.bounded_read import open_regular
 
 _MOST_BYTES, _START_BYTES = 1 << 20, 1 << 12
 _COLUMNS, _TAB = 200, 8
-# Python alone takes them for line ends; to a shell, "exit\r" is another command
-_RETURNS = (".py", ".pyw")
+# where blanks and returns at the end of a line mean nothing; to a shell "exit\r" is no exit, and a backslash before a
+# blank continues no line
+_PYTHON = (".py", ".pyw")
+# in a text with tabs
+_TABS = re.compile("[^\t\n]\t|(?m:^)  ")
 # letters of Latin-1 that NFKC leaves as they are, and signs that look like no ASCII character
 _SEEN = "À-ÖØ-öø-ÿ±§°→←↑↓↔≤≥≠≈∞√"
 # others, which Python takes for parts of no name: punctuation, arrows, lines, pictures
@@ -34,8 +37,9 @@ _OBSTACLES = (
     ("signs beyond ASCII", re.compile(f"(?![{_SEEN}])[{_SIGNS}]")),
     ("another encoding", re.compile(rf"(?i)\A(?:.*\n)?[ \t]*#.*?coding[:=][ \t]*(?!{_UTF_8}(?![-\w.]))[-\w.]")),
     (f"more than {_COLUMNS} columns", re.compile(f".{{{_COLUMNS + 1}}}")),
+    ("a blank at the end", re.compile(r" (?:\n|\Z)")),
     # what follows is outside of the window
-    ("a wide gap", re.compile(r"[^ \n] {60}|\n(?: *\n){60}")),
+    ("a wide gap", re.compile(r"[^ \n] {60}| {80}|\n{61}")),
 )
 _CELLS = ("cells", "worksheets")
 
@@ -73,8 +77,8 @@ def obstacle_in(content: bytes, suffix: str = "") -> ReadingObstacle | None:
     """The same of the bytes of a file whose name ends in ``suffix``, in small letters."""
     if len(content) > _MOST_BYTES:
         return _TOO_LARGE
-    if suffix in _RETURNS and content.count(b"\r") == content.count(b"\n"):
-        content = content.replace(b"\r\n", b"\n")
+    if suffix in _PYTHON:
+        content = b"\n".join(line.rstrip(b" \t\r") for line in content.split(b"\n"))
     try:
         text = content.decode()
     except UnicodeDecodeError:
@@ -83,11 +87,14 @@ def obstacle_in(content: bytes, suffix: str = "") -> ReadingObstacle | None:
         return _NO_TEXT
     if suffix == ".ipynb" or _has_cells(text):
         return _NOTEBOOK
+    if "\t" in text and (match := _TABS.search(text)):
+        return _at(match, "tabs among blanks")
     text = text.expandtabs(_TAB)
-    for reason, pattern in _OBSTACLES:
-        if match := pattern.search(text):
-            return ReadingObstacle(reason, text.count("\n", 0, match.start()) + 1)
-    return None
+    return next((_at(match, reason) for reason, pattern in _OBSTACLES if (match := pattern.search(text))), None)
+
+
+def _at(found: re.Match[str], reason: str) -> ReadingObstacle:
+    return ReadingObstacle(reason, found.string.count("\n", 0, found.start()) + 1)
 
 
 def _has_cells(text: str) -> bool:

@@ -24,6 +24,7 @@ _SHOWN_CHARACTERS, _SHOWN_DATA, _SHOWN_SUFFIXES, _SUFFIX_CHARACTERS = 1500, 3, 8
 # no character that is not seen, and no blank at an end
 _NAME = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _MOST_NAME = 200
+_DATA = 3
 _IMPORTED = tuple(all_suffixes())
 _OTHER_NAME = ReadingObstacle("a name that is not seen whole")
 _LEADS_OUT, _NOT_LOOKED_AT = ReadingObstacle("a link that leads out"), ReadingObstacle("not looked at")
@@ -31,8 +32,10 @@ _LEADS_OUT, _NOT_LOOKED_AT = ReadingObstacle("a link that leads out"), ReadingOb
 
 @dataclass(frozen=True)
 class _UnreadFile:
+    """``rank``: 0 for what the command names, then source, what else may be executed, and 3 for data."""
+
     name: str
-    may_run: bool
+    rank: int
     obstacle: ReadingObstacle
 
     @property
@@ -40,8 +43,8 @@ class _UnreadFile:
         return ascii(os.path.splitext(self.name)[1][:_SUFFIX_CHARACTERS])[1:-1] or "without a suffix"
 
     @property
-    def kind(self) -> tuple[bool, str, str]:
-        return self.may_run, self.obstacle.reason, self.suffix
+    def kind(self) -> tuple[int, str, str]:
+        return self.rank, self.obstacle.reason, self.suffix
 
     def __str__(self) -> str:
         line = "" if self.obstacle.line is None else f":{self.obstacle.line}"
@@ -53,8 +56,8 @@ def unread_files(
 ) -> tuple[ClaimCheck, ...]:
     """The claim on what is at or below ``place`` and ``shown``, but for what is below ``left_out``; () for nothing.
 
-    Named first is what may be executed: by its name or mode, or as one of the paths ``executed``, which are words of
-    the command and entries of the search path.
+    Named first are paths ``executed``, which are words of the command and entries of the search path, then source, and
+    what else may be executed by its name or mode.
 
     Raises StorageError for folders nested too deeply.
     """
@@ -64,7 +67,7 @@ def unread_files(
         return ()
     # one file of code among images is of a rare kind
     kinds = Counter(file.kind for file in found)
-    found.sort(key=lambda file: (not file.may_run, kinds[file.kind], file.name))
+    found.sort(key=lambda file: (file.rank, kinds[file.kind], file.name))
     return (claim(UNREAD, None, f"{len(found):,} of {len(tops):,}: {_words(found)}"),)
 
 
@@ -82,20 +85,20 @@ def _paths(top: Path, left_out: Sequence[Path]) -> Iterator[str]:
 def _unread(tops: Mapping[str, Path], place: Path, executed: Collection[str]) -> Iterator[_UnreadFile]:
     """What may be executed is looked at first, and nothing beyond the limits."""
     real, read = set(map(os.path.realpath, set(tops.values()))), 0
-    for number, (is_data, path) in enumerate(sorted((not _may_run(path, executed), path) for path in tops)):
+    for number, (rank, path) in enumerate(sorted((_rank(path, executed), path) for path in tops)):
         obstacle = _NOT_LOOKED_AT if number >= _MOST_FILES or read > _MOST_BYTES else _obstacle(path, tops[path], real)
         if obstacle is None or obstacle.line:
             with suppress(OSError):
                 read += os.path.getsize(path)
         if obstacle:
             name = path if tops[path] != place else path[len(str(place)) + 1 :]
-            yield _UnreadFile(name, not is_data, obstacle)
+            yield _UnreadFile(name, rank, obstacle)
 
 
-def _may_run(path: str, executed: Collection[str]) -> bool:
+def _rank(path: str, executed: Collection[str]) -> int:
     name = os.path.basename(path)
-    by_name = is_code(name) or name.endswith(_IMPORTED) or not os.path.splitext(name)[1]
-    return by_name or path in executed or os.access(path, os.X_OK)
+    may_run = name.endswith(_IMPORTED) or not os.path.splitext(name)[1] or os.access(path, os.X_OK)
+    return 0 if path in executed else 1 if is_code(name) else 2 if may_run else _DATA
 
 
 def _obstacle(path: str, top: Path, tops: Collection[str]) -> ReadingObstacle | None:
@@ -113,11 +116,11 @@ def _is_below(path: str, tops: Collection[str]) -> bool:
 
 def _words(found: Sequence[_UnreadFile]) -> str:
     """Names by reason, as many as there is room for, of data some of each kind; of the others how many, by suffix."""
-    data = Counter[tuple[bool, str, str]]()
+    data = Counter[tuple[int, str, str]]()
     shown, room = list[_UnreadFile](), _SHOWN_CHARACTERS
     for file in found:
         data[file.kind] += 1
-        if (file.may_run or data[file.kind] <= _SHOWN_DATA) and (room := room - len(str(file)) - 2) >= 0:
+        if (file.rank != _DATA or data[file.kind] <= _SHOWN_DATA) and (room := room - len(str(file)) - 2) >= 0:
             shown.append(file)
     parts = []
     for reason, count in Counter(file.obstacle.reason for file in found).items():
