@@ -17,9 +17,6 @@ from provenance.formats.bounded_read import open_regular
 
 _MOST_BYTES, _START_BYTES = 1 << 20, 1 << 12
 _COLUMNS, _TAB = 200, 8
-# where blanks and returns at the end of a line mean nothing; to a shell "exit\r" is no exit, and a backslash before a
-# blank continues no line
-_PYTHON = (".py", ".pyw")
 # in a text with tabs
 _TABS = re.compile("[^\t\n]\t|(?m:^)  ")
 # letters of Latin-1 that NFKC leaves as they are, and signs that look like no ASCII character
@@ -42,6 +39,8 @@ _OBSTACLES = (
     ("a wide gap", re.compile(r"[^ \n] {60}| {80}|\n{61}")),
 )
 _CELLS = ("cells", "worksheets")
+# of a file or folder: no blank at an end
+_NAME, _MOST_NAME = re.compile(r"[!-~](?:[ -~]*[!-~])?"), 200
 
 
 @dataclass(frozen=True)
@@ -55,37 +54,43 @@ class ReadingObstacle:
         return self.reason if self.line is None else f"{self.reason} in line {self.line:,}"
 
 
-_NO_TEXT, _TOO_LARGE = ReadingObstacle("not text"), ReadingObstacle("larger than 1 MiB")
-_NOTEBOOK = ReadingObstacle("a notebook, whose metadata are not shown")
+_NO_TEXT, _NOTEBOOK = ReadingObstacle("not text"), ReadingObstacle("a notebook, whose metadata are not shown")
+
+
+def name_obstacle(name: str) -> ReadingObstacle | None:
+    """Why a reader does not see a file's name, with the folders in it, whole; ``None`` where he does."""
+    seen = len(name) <= _MOST_NAME and all(map(_NAME.fullmatch, name.split(os.sep)))
+    return None if seen else ReadingObstacle("a name that is not seen whole")
 
 
 def reading_obstacle(file: Path) -> ReadingObstacle | None:
     """Why a reader does not see a file, or what a link leads to, whole as plain text; ``None`` where he does."""
+    suffix = file.suffix.lower()
+    if suffix == ".ipynb":
+        return _NOTEBOOK
     try:
         with open(open_regular(file, follow_symlinks=True), "rb") as stream:
             start = stream.read(_START_BYTES)
             if b"\0" in start:
                 return _NO_TEXT
             if os.fstat(stream.fileno()).st_size > _MOST_BYTES:
-                return _TOO_LARGE
-            return obstacle_in(start + stream.read(_MOST_BYTES), file.suffix.lower())
+                return ReadingObstacle("larger than 1 MiB")
+            return _obstacle(start + stream.read(_MOST_BYTES), is_python=suffix in (".py", ".pyw"))
     except OSError:
         return ReadingObstacle("cannot be read")
 
 
-def obstacle_in(content: bytes, suffix: str = "") -> ReadingObstacle | None:
-    """The same of the bytes of a file whose name ends in ``suffix``, in small letters."""
-    if len(content) > _MOST_BYTES:
-        return _TOO_LARGE
-    if suffix in _PYTHON:
+def _obstacle(content: bytes, *, is_python: bool) -> ReadingObstacle | None:
+    """The same of bytes. At the end of a line blanks and returns mean nothing in Python alone: to a shell "exit" with a
+    return is no exit, and a backslash before a blank continues no line.
+    """
+    if is_python:
         content = b"\n".join(line.rstrip(b" \t\r") for line in content.split(b"\n"))
     try:
         text = content.decode()
     except UnicodeDecodeError:
         return _NO_TEXT
-    if "\0" in text:
-        return _NO_TEXT
-    if suffix == ".ipynb" or _has_cells(text):
+    if _has_cells(text):
         return _NOTEBOOK
     if "\t" in text and (match := _TABS.search(text)):
         return _at(match, "tabs among blanks")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.text.plain_text import obstacle_in, reading_obstacle
+from ndrepro.text.plain_text import reading_obstacle
 
 HONEST = b"def accuracy(): return 0.6123\n"
 CELLS = {"cells": [{"cell_type": "code", "source": "1", "metadata": {}, "outputs": []}], "nbformat": 4}
@@ -45,7 +45,7 @@ NOT_PLAIN: dict[str, tuple[bytes, str]] = {
     "module.wasm": (b"\0asm\1\0\0\0", "not text"),
     "module.bc": (b"BC\xc0\xde", "not text"),
     "run.sh": (b"exit 0\0\n", "not text"),
-    "late.txt": (HONEST * 200 + b"\0", "not text"),
+    "late.txt": (HONEST * 200 + b"\0", "a control character in line 201"),
     "latin.py": ("# é\n".encode("latin-1"), "not text"),
     "great.csv": (b"1,2\n" * (1 << 18) + b"3", "larger than 1 MiB"),
     "lines.py": (HONEST + b"# nothing here\revil()\n", "a carriage return in line 2"),
@@ -75,6 +75,7 @@ NOT_PLAIN: dict[str, tuple[bytes, str]] = {
     "far.sh": (b"python train.py\n" + b" " * 80 + b"cp best.json results.json\n", "a wide gap in line 2"),
     "tall.py": (b"a = 1\n" + b" \n" * 60 + b"a = 2\n", "a wide gap in line 1"),
     "executed.ipynb": (json.dumps(CELLS).encode(), "a notebook, whose metadata are not shown"),
+    "great.ipynb": (b" " * (2 << 20), "a notebook, whose metadata are not shown"),
     "any.IPYNB": (b"{}", "a notebook, whose metadata are not shown"),
     "notebook.json": (json.dumps(CELLS).encode(), "a notebook, whose metadata are not shown"),
     "escaped.txt": (rb' {"\u0063ells": []}', "a notebook, whose metadata are not shown"),
@@ -120,4 +121,3 @@ def test_a_link_counts_by_where_it_leads_and_nothing_is_waited_for(tmp_path: Pat
     assert str(reading_obstacle(tmp_path / "link.py")) == "not text"
     for name in ("pipe", "missing"):
         assert str(reading_obstacle(tmp_path / name)) == "cannot be read"
-    assert obstacle_in(HONEST) is None

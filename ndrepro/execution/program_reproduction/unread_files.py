@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,20 +12,17 @@ from pathlib import Path
 
 from ndrepro.execution.programs.input_files import is_code
 from ndrepro.protocol.verdicts import ClaimCheck, claim
-from ndrepro.text.plain_text import ReadingObstacle, reading_obstacle
+from ndrepro.text.plain_text import ReadingObstacle, name_obstacle, reading_obstacle
 from ndrepro.text.plurals import first_of
 from provenance.formats.folder_tree import walk
 
 UNREAD = "files that are not plain text"
 # what is looked at, in some seconds; of what is no text only the start is read
-_MOST_FILES, _MOST_BYTES = 200_000, 1 << 30
-_SHOWN_CHARACTERS, _SHOWN_DATA, _SHOWN_SUFFIXES, _SUFFIX_CHARACTERS = 1500, 3, 8, 12
-# no character that is not seen, and no blank at an end
-_NAME = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-_MOST_NAME = 200
+_MOST_FILES, _MOST_BYTES = 200_000, 1 << 28
+_SHOWN_CHARACTERS, _SHOWN_DATA, _SHOWN_SUFFIXES = 1500, 3, 8
+_NAME_CHARACTERS, _SUFFIX_CHARACTERS = 200, 12
 _DATA = 3
 _IMPORTED = tuple(all_suffixes())
-_OTHER_NAME = ReadingObstacle("a name that is not seen whole")
 _LEADS_OUT, _NOT_LOOKED_AT = ReadingObstacle("a link that leads out"), ReadingObstacle("not looked at")
 
 
@@ -48,7 +44,7 @@ class _UnreadFile:
 
     def __str__(self) -> str:
         line = "" if self.obstacle.line is None else f":{self.obstacle.line}"
-        return ascii(self.name[:_MOST_NAME])[1:-1] + line
+        return ascii(self.name[:_NAME_CHARACTERS])[1:-1] + line
 
 
 def unread_files(
@@ -103,8 +99,8 @@ def _rank(path: str, executed: Collection[str]) -> int:
 
 def _obstacle(path: str, top: Path, tops: Collection[str]) -> ReadingObstacle | None:
     name = path[len(str(top.parent)) :].lstrip(os.sep)  # what is above is the reviewer's
-    if len(name) > _MOST_NAME or not all(map(_NAME.fullmatch, name.split(os.sep))):
-        return _OTHER_NAME
+    if obstacle := name_obstacle(name):
+        return obstacle
     if os.path.islink(path) and not _is_below(os.path.realpath(path), tops):
         return _LEADS_OUT
     return None if os.path.isdir(path) else reading_obstacle(Path(path))  # what is below a folder is looked at
