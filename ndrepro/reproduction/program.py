@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
 from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
-from ndrepro.text.plurals import bounded, first_of, plural
+from ndrepro.text.plurals import bounded, plural
 from provenance.errors import ProvenanceError
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ def of_program(
     from ndrepro.analysis.verdicts.run_conditions import program_conditions_claim
     from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
     from ndrepro.execution.program_reproduction.nested_runs import manifests_below
+    from ndrepro.execution.program_reproduction.recorded_words import programs_of_the_code, recorded_words
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
     from ndrepro.execution.runs.run_lookup import read_recorded
+    from ndrepro.protocol.program_record import ProgramRecord
 
     scratch.mkdir()
     prepared = plan_program(
@@ -67,9 +69,9 @@ def of_program(
     plan = replace(plan, execution=permission.given(plan.execution))
     prepared = replace(prepared, execution=plan.execution)
     before = manifests_below(prepared.place.place)
-    had = _earlier(prepared.place)
-    names = _words_of_the_record(prepared, had)
-    of_code = (_recorded_code(prepared), *_unread_files(prepared), *_of_no_commit(prepared.place.uncommitted))
+    had, unread = _earlier(prepared.place)
+    given = tuple(recorded_words(prepared))
+    code = (_recorded_code(prepared), *_unread_files(prepared), *_of_no_commit(prepared.place.uncommitted))
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
     if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
@@ -80,7 +82,9 @@ def of_program(
     then = _side(original.folder).within(recorded, prepared.command.top or recorded)
     again = read_recorded(finished.folder).manifest
     inputs, environment = _given(prepared, then, now, finished.folder)
-    environment = _of_one_python(environment, (original.folder, finished.folder), (original.manifest, again))
+    manifests = (original.manifest, again)
+    of_code = tuple(programs_of_the_code(prepared, ProgramRecord.of(original.manifest).interpreters))
+    environment = _of_one_python(environment, of_code, (original.folder, finished.folder), manifests)
     judgement = judge_program(
         then,
         now,
@@ -92,12 +96,14 @@ def of_program(
         repeats=_repeats(finished.folder),
     )
     judgement = replace(judgement, claims=(*judgement.claims, *_stayed(original.manifest)))
-    computed = _not_computed(now, had, names, place.working_folder)
-    return attested(original, plan, (finished.folder,), (judgement,), (*computed, *of_code), options)
+    computed = _not_computed(now, had, unread, given, place.working_folder)
+    return attested(original, plan, (finished.folder,), (judgement,), (*computed, *code), options)
 
 
-def _earlier(folder: PrivateFolder) -> EarlierContents:
-    """All that the program has before it starts: code and inputs, wherever they are, and what git has of the commit."""
+def _earlier(folder: PrivateFolder) -> tuple[EarlierContents, int]:
+    """All that the program has before it starts: code and inputs, wherever they are, and what git has of the commit;
+    and how many of these files are too large or too many to be read.
+    """
     from ndrepro.execution.programs.working_folder import EarlierContents, identity_of
     from provenance.formats.folder_tree import files_below
 
@@ -108,40 +114,23 @@ def _earlier(folder: PrivateFolder) -> EarlierContents:
             inside = top == folder.place
             if any(path.is_relative_to(each) for each in own) or (inside and path.is_symlink()):
                 continue
-            if (known := identity_of(path)) is not None:
+            if (known := identity_of(path)) is not None and known[0]:  # empty files hold no result
                 files[os.path.relpath(path, folder.place) if inside else str(path)] = known
     had = EarlierContents.read(folder.place, files, largest=_EARLIER_BYTES, most=_EARLIER_FILES)
-    return replace(had, files={**had.files, **folder.repositories.committed})
-
-
-def _words_of_the_record(prepared: ProgramPlan, had: EarlierContents) -> tuple[str, ...]:
-    """What the author's record says to the program, and neither its arguments nor its code and inputs do: names that
-    git answers with, variables, paths. Whether it uses them is not known: the kernel shows them, too.
-    """
-    place, name = prepared.place, prepared.command.name
-    folder = os.path.relpath(place.working_folder, place.place)
-    is_of_code = folder == os.curdir or any(path.startswith(f"{folder}/") for path in had.files)
-    searched = filter(None, prepared.search_path[0].split(os.pathsep))
-    values = {**prepared.variables, "HOME": prepared.recorded_home}
-    given = sorted(prepared.recorded_variables & values.keys() - {"PATH", "LD_LIBRARY_PATH"})
-    return (
-        *place.repositories.names,
-        *([] if any(name in word for word in prepared.words) else [f"name {name}"]),
-        *([] if is_of_code else [f"folder {folder}"]),
-        *(f"PYTHONPATH {entry}" for entry in searched if not (place.working_folder / entry).is_dir()),
-        *(f"variable {each}" for each in given if values[each] != os.environ.get(each)),  # else the reviewer's, too
-        *place.elsewhere,
-    )
+    unread = len(files) - len(had.files)
+    return replace(had, files={**had.files, **folder.repositories.committed}), unread
 
 
 def _not_computed(
     now: ProgramResults,
     had: EarlierContents,
-    names: Sequence[str],
+    unread: int,
+    given: Sequence[str],
     working_folder: Path,
 ) -> tuple[ClaimCheck, ...]:
     """The claim that no repetition checks: that outputs were computed. It names those that repeat what the recorded
-    code and inputs had, and the ``names`` of recorded words; () without outputs and metrics.
+    code and inputs had, how many of these were not read, and the words that were ``given``; () without outputs and
+    metrics.
     """
     from provenance.formats.digest import file_digest
 
@@ -156,7 +145,8 @@ def _not_computed(
         if sha256 is not None and (origin := had.origin(path, sha256))
     ]
     words = "equal outputs show what this code writes; whether it computes that, its reader sees"
-    words += f"; beside its arguments the record gave it {first_of(names, _SHOWN)}" if names else ""
+    words += f"; {plural(unread, 'file')} of code and inputs were not compared with them" if unread else ""
+    words += f"; beside its arguments the record gave it {bounded(', '.join(given))}" if given else ""
     if found:
         many = (
             f"{plural(len(found), 'output')} with content that was there before the start: {bounded(', '.join(found))}"
@@ -191,13 +181,17 @@ def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
     return (claim("code of no commit", None, words),)
 
 
-def _of_one_python(environment: ClaimCheck, folders: Iterable[RunFolder], manifests: Iterable[Manifest]) -> ClaimCheck:
-    """The claim on the environment, not checked where either run used more than the Python that was compared."""
+def _of_one_python(
+    environment: ClaimCheck, of_code: Sequence[str], folders: Iterable[RunFolder], manifests: Iterable[Manifest]
+) -> ClaimCheck:
+    """The claim on the environment, not checked where either run used more than the Python that was compared, or the
+    recorded code's own programs in the place of the environment's.
+    """
     from ndrepro.protocol.program_record import ProgramRecord
     from provenance.hook.started_programs import UNOBSERVED
     from provenance.observation.process_record import read_processes
 
-    others: list[str] = []
+    others = [*of_code]
     for manifest in manifests:
         first, *rest = ProgramRecord.of(manifest).interpreters or (None,)
         places = [(os.path.dirname(each.executable), each.version) for each in (first, *rest) if each is not None]

@@ -14,9 +14,11 @@ the history. Nothing in the folder is obeyed by git here: no filter is known.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,6 +44,10 @@ from provenance.git.tracked_files import CONVERSION_SETTINGS, read_commit
 _DESCRIPTION = re.compile(r"(.+)-([0-9]+)-g[0-9a-f]+")
 _NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CONVERSIONS = ("true", "false", "input", "lf", "crlf", "native")
+# gitformat-commit: a signature is of these and of the message
+_HEADERS = (b"tree", b"parent", b"author", b"committer", b"encoding", b"gpgsig", b"gpgsig-sha256")
+# letters of an abbreviated name, where no more are needed
+_SHORTEST = 7
 _NOBODY = {"GIT_COMMITTER_NAME": "ndrepro", "GIT_COMMITTER_EMAIL": "ndrepro", "GIT_COMMITTER_DATE": "@0 +0000"}
 
 
@@ -52,7 +58,8 @@ class GivenRepositories:
     Attributes:
         folders: every ``.git``, that of the code first, those of submodules after it.
         committed: what the commit has for files that are changed, which only a repository shows: name -> digest.
-        names: of branch and tag, which no commit binds.
+        names: what it answers with and neither the reviewer's clone nor the shown commits say: names of branch and tag,
+            settings, parts of commits that ``git log`` does not show, changes that are kept from it.
         differences: what git answers otherwise than it did, in words.
     """
 
@@ -117,6 +124,7 @@ class _Making:
             if entry.mode == SUBMODULE and os.path.isdir(self._place / path) and os.listdir(self._place / path):
                 inner = self._give_submodule(path, entry.oid)
                 folders += inner.folders
+                self._names += [f"submodule {path}: {name}" for name in inner.names]
                 committed |= {f"{path}: {name}": digest for name, digest in inner.committed.items()}
                 self._differences += [f"submodule {path}: {words}" for words in inner.differences]
         return GivenRepositories(tuple(folders), committed, tuple(self._names), tuple(self._differences))
@@ -127,6 +135,7 @@ class _Making:
         walk = "--objects", "--no-object-names", "--filter=blob:none", "--no-walk"
         trees = self._lent.repository.ask("rev-list", *walk, self._commit).split()
         self._lent.hand_over({*commits, *trees}, self._given, anew=True)
+        self._names += self._unseen(commits)
         if ends:
             (self._git / "shallow").write_text("".join(f"{name}\n" for name in ends))
         self._given.ask("rev-list", "--quiet", self._commit)
@@ -156,6 +165,19 @@ class _Making:
             self._differences.append("the history of the clone is shallow, and so shorter than it was")
         return commits, ends
 
+    def _unseen(self, commits: Iterable[str]) -> Iterator[str]:
+        """What commits hold that ``git log`` and ``git show`` do not print, and how many do so."""
+        listing, answers = self._scratch / "commits", self._scratch / "contents"
+        _write(listing, (f"{name}\n" for name in commits))
+        with open(answers, "wb") as sink:
+            self._given.stream(sink, "cat-file", "--batch", stdin=listing)
+        found: Counter[str] = Counter()
+        with open(answers, "rb") as file:
+            while words := file.readline().split():
+                header, _, message = file.read(int(words[2]) + 1).partition(b"\n\n")
+                found.update({*_unseen_headers(header), *(["text after a NUL character"] if b"\0" in message else [])})
+        yield from (f"{what}, in commits: {number}" for what, number in sorted(found.items()))
+
     def _ends(self) -> list[str]:
         try:
             path = self._lender / Repository(self._lender).line("rev-parse", "--git-path", "shallow")
@@ -173,10 +195,14 @@ class _Making:
 
     def _configure(self) -> None:
         """Settings that have a say in how names are shortened and files are compared."""
-        short = Repository(self._lender).line("rev-parse", "--short", self._commit)
-        settings = {"core.abbrev": str(len(short))}
+        lender = Repository(self._lender, settings={"core.abbrev": "auto"})
+        length = len(lender.line("rev-parse", "--short", self._commit))
         recorded = members(members(self._state.recorded.get("converted")).get("settings"))
-        settings |= {name: recorded[name] for name in CONVERSION_SETTINGS if recorded.get(name) in _CONVERSIONS}
+        settings = {name: recorded[name] for name in CONVERSION_SETTINGS if recorded.get(name) in _CONVERSIONS}
+        self._names += [f"setting {name}={value}" for name, value in settings.items()]
+        if length != _SHORTEST:  # as in a clone with many objects
+            self._names.append(f"short names of {length} letters")
+        settings["core.abbrev"] = str(length)
         for name, value in settings.items():
             self._given.ask("config", "--local", name, value)
 
@@ -193,13 +219,17 @@ class _Making:
         named = {members(file).get("path") for file in files} if isinstance(files, list) else set()
         if count_of(recorded) <= len(named):
             listing = self._scratch / "unchanged"
-            _write(listing, (f"{path}\0" for path in changed if printable(path) not in named))
+            hidden = [path for path in changed if printable(path) not in named]
+            self._names += [f"said to be unchanged: {path}" for path in hidden]
+            _write(listing, (f"{path}\0" for path in hidden))
             self._given.ask("update-index", "--assume-unchanged", "-z", "--stdin", stdin=listing)
         untracked = self._state.recorded.get("untracked")
         if untracked_not_named(untracked):
             return
         known = {file["path"] for kind in (COPIED, LEFT_OUT) for file in untracked_files(untracked, kind)}
         others = self._given.ask("ls-files", "--others", "--exclude-standard", "-z").split("\0")
+        lost = {file["path"] for file in untracked_files(untracked, LEFT_OUT)}
+        self._names += [f"said to be untracked: {path}" for path in others if path and printable(path) in lost]
         ignored = self._git / "info" / "exclude"
         ignored.parent.mkdir(exist_ok=True)
         _write(ignored, (_pattern(path) for path in others if path and printable(path) not in known))
@@ -247,6 +277,24 @@ class _Digest:
         """Digest more."""
         self.sha256.update(data)
         self.size += len(data)
+
+
+def _unseen_headers(header: bytes) -> Iterator[str]:
+    """The headers of a commit that git does not print: unknown ones, second ones, and encodings that there are not."""
+    seen = set()
+    for line in header.split(b"\n"):
+        if not line.startswith(b" "):  # else it continues the one before
+            name, _, value = line.partition(b" ")
+            if name not in _HEADERS or (name in seen and name != b"parent") or not _is_known_encoding(name, value):
+                yield f"header {printable(os.fsdecode(name))}"
+            seen.add(name)
+
+
+def _is_known_encoding(name: bytes, value: bytes) -> bool:
+    try:
+        return name != b"encoding" or bool(codecs.lookup(value.decode("ascii")))
+    except (LookupError, ValueError):
+        return False
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -39,6 +39,8 @@ from provenance.git.repository import Repository
 from provenance.git.scratch_repository import EXECUTABLE, FILE, SUBMODULE, ScratchRepository, TreeEntry, add_to_index
 from provenance.git.tracked_files import CONVERSION_SETTINGS
 
+# how a script and a program of Linux begin
+_EXECUTED = (b"#!", b"\x7fELF")
 _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -246,8 +248,10 @@ def _add_untracked(
         except SourceError as error:
             caveats.append(error.message)
             continue
-        mode = EXECUTABLE if os.access(path, os.X_OK) else FILE
-        entries.append((entry["path"], TreeEntry(mode, at_hand.add_blob(path.read_bytes()))))
+        content = path.read_bytes()
+        # the mode of a copy is in no digest
+        mode = EXECUTABLE if content.startswith(_EXECUTED) else FILE
+        entries.append((entry["path"], TreeEntry(mode, at_hand.add_blob(content))))
     if entries:
         add_to_index(index, entries)
 

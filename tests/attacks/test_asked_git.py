@@ -247,6 +247,10 @@ def in_replaced_object(author: Stranger) -> None:
     (author.root / "code.txt").unlink()
 
 
+def in_length_of_names(author: Stranger) -> None:
+    author.git("config", "core.abbrev", "9")
+
+
 def in_removed_file(author: Stranger) -> None:
     (author.root / "notes.txt").unlink()
 
@@ -259,6 +263,7 @@ HIDDEN = [
     (in_other_branch, ("show", "other:old.txt")),
     (in_settings, ("config", "--get", "x.accuracy")),
     (in_replaced_object, ("show", "HEAD:notes.txt")),
+    (in_length_of_names, ("rev-parse", "--short", "HEAD")),
     (in_removed_file, ("show", "HEAD:notes.txt")),
 ]
 
@@ -282,6 +287,21 @@ def test_the_commit_s_version_of_a_changed_file_is_named(tmp_path: Path) -> None
     found = author.reproduce(author.record(outputs=("results.txt",)))
     (claim,) = (each for each in found.claims if each.name == "outputs computed")
     assert "results.txt is a in the commit" in claim.evidence
+
+
+def test_what_a_commit_says_and_git_log_does_not_show_is_named(tmp_path: Path) -> None:
+    author = Stranger.make(tmp_path / "author", {"train.py": git_writes("cat-file", "-p", "HEAD")})
+    commit = author.git("cat-file", "commit", "HEAD").replace("\n\n", "\nencoding 0.8888\nresult 0.9999\n\n", 1)
+    made = author.root / "runs"
+    made.write_bytes(f"{commit}\0 0.7777\n".encode())
+    author.git("update-ref", "HEAD", author.git("hash-object", "--literally", "-t", "commit", "-w", str(made)))
+    made.unlink()
+    run = author.record(outputs=("results.txt",))
+    assert "0.9999" in (author.root / "results.txt").read_text(), "the control"
+    found = author.reproduce(run)
+    (claim,) = (each for each in found.claims if each.name == "outputs computed")
+    for words in ("header encoding", "header result", "text after a NUL character"):
+        assert f"{words}, in commits: 1" in claim.evidence, (found.verdict, claim.evidence)
 
 
 @pytest.mark.skipif(not CONFINED, reason="outside of a sandbox it can be written")

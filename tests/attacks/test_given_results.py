@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from ndrepro import api
 from ndrepro.execution.programs.command import resolve_command
 from ndrepro.execution.programs.program_run import ProgramRequest, record_program
 from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.reproduction import program
 
 RESULT = "accuracy 0.9999\n"
 
@@ -135,7 +137,7 @@ def test_a_result_in_the_name_of_the_run_or_of_its_folder_is_named(tmp_path: Pat
         request = ProgramRequest(command, outputs=("o",), trail="off")
         run = record_program(request, RunsFolder(author.top / "runs"), author.home).folder
     named = evidence(author.reproduce(run), "outputs computed")
-    assert ", name run-0.9999, folder folder-0.9999" in named
+    assert " name run-0.9999, folder folder-0.9999, trail off" in named
 
 
 def test_a_result_in_a_search_path_that_is_no_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +148,55 @@ def test_a_result_in_a_search_path_that_is_no_folder_is_named(tmp_path: Path, mo
         authors.setenv("PYTHONPATH", "0.9999")
         run = author.record(outputs=("o",))
     assert ", PYTHONPATH 0.9999" in evidence(author.reproduce(run), "outputs computed")
+
+
+def test_a_result_in_the_trail_that_was_asked_for_is_named(tmp_path: Path) -> None:
+    """Behind more other words than a claim used to name."""
+    author = Stranger.make(
+        tmp_path / "a", {"train.py": "import os; open('o', 'w').write(os.environ['NDREPRO_HOOK_TRAIL'])\n"}
+    )
+    assert " trail every=9999" in evidence(
+        author.reproduce(author.record(outputs=("o",), trail="every=9999")), "outputs computed"
+    )
+
+
+def test_a_result_in_the_mode_of_an_untracked_copy_is_not_there(tmp_path: Path) -> None:
+    """It is in no digest; the content says whether a file is to be executed."""
+    text = "import os\nopen('o', 'w').write(f'0.{[os.access(name, os.X_OK) for name in (\"u.txt\", \"u.sh\")]}')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, ".gitignore": "runs\no\n"})
+    for name, content in (("u.txt", "1\n"), ("u.sh", "#!/bin/sh\n")):
+        (author.root / name).write_text(content)
+        (author.root / name).chmod(0o755)
+    run = author.record(outputs=("o",))
+    assert (author.root / "o").read_text() == "0.[True, True]", "the control"
+    author.reproduce(run)
+    found = (author.top / "review" / "runs" / "fit").glob("*/outputs/o")
+    assert sorted(path.read_text() for path in found) == ["0.[False, True]", "0.[True, True]"]
+
+
+def test_inputs_of_no_commit_are_named_and_written_in_the_order_of_their_names(tmp_path: Path) -> None:
+    """Else their times and inodes have the order that the record says."""
+    text = "open('o', 'w').write(open('b.json').read() + open('a.json').read())\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "a.json": "1", "b.json": "2"})
+    shutil.rmtree(author.root / ".git")
+    run = author.record(outputs=("o",))
+    author.claim_inputs(run, lambda files: files[::-1])
+    named = evidence(author.reproduce(run, clone=False), "outputs computed")
+    assert named.endswith("input a.json, input b.json")
+
+
+@pytest.mark.parametrize(("many", "found"), [("", True), ("1", False)], ids=["empty", "small"])
+def test_many_files_hide_no_copied_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: str, found: bool
+) -> None:
+    """The smallest are read first, as far as a limit. Before: nothing said that the others were not compared."""
+    monkeypatch.setattr(program, "_EARLIER_FILES", 5)
+    text = "open('o', 'w').write(open('committed.txt').read())\n"
+    files = {"train.py": text, "committed.txt": RESULT, **{f"many/{number}": many for number in range(9)}}
+    author = Stranger.make(tmp_path / "a", files)
+    named = evidence(author.reproduce(author.record(outputs=("o",))), "outputs computed")
+    assert ("o is committed.txt" in named) == found
+    assert ("files of code and inputs were not compared with them" in named) != found
 
 
 @pytest.mark.skipif(not CONFINED, reason="without a sandbox nothing is shown under another path")

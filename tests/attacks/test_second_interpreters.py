@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -67,3 +68,16 @@ def test_children_that_the_hook_reaches_are_no_other_python(tmp_path: Path) -> N
     run = author.record(outputs=("out.txt",))
     assert "without the hook" not in run.processes.read_text()
     assert "also ran" not in environment_of(author.reproduce(run))[1]
+
+
+def test_a_program_of_the_code_in_the_place_of_python_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The author's PATH has it first; the command says "python train.py". Before: "identical", in no claim."""
+    files = {"bin/python": "#!/bin/sh\necho 0.9999 > o\n", "train.py": "open('o', 'w').write('0.5')\n"}
+    author = Stranger.make(tmp_path / "a", files)
+    with monkeypatch.context() as authors:
+        authors.setenv("PATH", os.pathsep.join([str(author.root / "bin"), os.environ["PATH"]]))
+        run = author.record("python", "train.py", outputs=("o",))
+    found = author.reproduce(run)
+    (environment,) = (each for each in found.judgements[0].claims if each.name == "environment")
+    assert (found.verdict, environment.status) == ("identical", "not checked")
+    assert "python is bin/python of the recorded code" in environment.evidence

@@ -52,6 +52,7 @@ class PrivateFolder:
         missing: the others, each with the reason, in words.
         elsewhere: where the reviewer's data take the place of recorded paths, in words.
         uncommitted: source among the inputs that the recorded commit does not have.
+        beside_commit: the recorded paths of all inputs that it does not have.
         unlisted: folders without files, and links to folders, in declared data, which no digest binds.
         repositories: what it has for questions to git.
         differences: where the code is not what was recorded, in words.
@@ -65,6 +66,7 @@ class PrivateFolder:
     wanted: int
     missing: tuple[str, ...]
     uncommitted: tuple[str, ...]
+    beside_commit: tuple[str, ...]
     elsewhere: tuple[str, ...]
     differences: tuple[str, ...]
     unlisted: tuple[str, ...]
@@ -123,9 +125,10 @@ def build(
     make_folder(working_folder)
     differences += _without_outputs(command, place, working_folder)
     inputs = RecordedInputs(command, place, working_folder, folder, judge, elsewhere, maps=maps)
-    for data in command.data:
+    # the order in which files are written shows in times and inodes
+    for data in sorted(command.data, key=lambda each: os.path.normpath(each.path)):
         inputs.bring_data(data)
-    for file in command.inputs:
+    for file in sorted(command.inputs, key=lambda each: os.path.normpath(each.path)):
         inputs.bring(file)
     differences += _without_bytecode(place)
     given = GivenRepositories() if lender is None else _given(state, lender, place)
@@ -138,6 +141,7 @@ def build(
         inputs.wanted,
         tuple(inputs.missing),
         tuple(inputs.uncommitted),
+        tuple(inputs.beside_commit),
         tuple(inputs.elsewhere),
         (*differences, *(f"git: {words}" for words in given.differences)),
         tuple(inputs.unlisted),

@@ -50,7 +50,7 @@ class RecordedInputs:
     """Brings inputs one by one. Arguments as those of ``private_folder.build``.
 
     Attributes:
-        shown, mapped, missing, wanted, uncommitted, elsewhere, unlisted: see ``PrivateFolder``.
+        shown, mapped, missing, wanted, uncommitted, beside_commit, elsewhere, unlisted: see ``PrivateFolder``.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class RecordedInputs:
         self.mapped: dict[Path, Path] = {}
         self.missing: list[str] = []
         self.uncommitted: list[str] = []
+        self.beside_commit: list[str] = []
         self.elsewhere: list[str] = []
         self.unlisted: list[str] = []
         self.wanted = 0
@@ -123,6 +124,7 @@ class RecordedInputs:
         self.wanted += 1
         here = self._here(path)
         if not self._has_commit and self._unpack(file, here):
+            self.beside_commit.append(file.path)
             return
         before = snapshot(path) if path.is_file() else ()
         is_new = here is None or (self._has_commit and (not os.path.lexists(here) or _points(here)))
@@ -133,7 +135,10 @@ class RecordedInputs:
             self.shown[path] = before
         if problem:
             self.missing.append(f"input {file.path}: {problem}")
-        elif is_new and (is_code if here is None else is_source)(file.path):
+            return
+        if is_new:
+            self.beside_commit.append(file.path)
+        if is_new and (is_code if here is None else is_source)(file.path):
             self.uncommitted.append(file.path)
 
     def _fill_pointers(self, path: Path, here: Path, expected: Mapping[str, str]) -> tuple[str, ...]:
