@@ -168,9 +168,11 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     """The claim that the code is what the recorded commit shows, with the recorded patch and untracked files."""
     from ndrepro.execution.reproduce.recorded_code import RECORDED_CODE
 
-    if prepared.place.differences:
-        return claim(RECORDED_CODE, None, bounded("; ".join(prepared.place.differences)))
-    return claim(RECORDED_CODE, True, "commit, patch and untracked files are those recorded")
+    code, differences = prepared.execution.code, prepared.place.differences
+    words = [f"commit {code.commit}"] if code.commit else []
+    words += [f"patched: {', '.join(code.changed)}"] if code.changed else []
+    words += [f"untracked: {', '.join(each.path for each in code.untracked)}"] if code.untracked else []
+    return claim(RECORDED_CODE, None if differences else True, bounded("; ".join([*differences, *words])))
 
 
 def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:

@@ -262,7 +262,7 @@ class _Making:
             if not now.startswith(f"{name}-{distance}-g"):
                 self._given.ask("tag", "--delete", name)
                 raise SourceError("it is at another commit")
-            self._names.append(f"tag {name}")
+            self._names.append(f"tag {name} at a distance of {distance}")
         except SourceError:
             self._differences.append(f"it was {described}, and no tag here is at that distance")
 

@@ -250,7 +250,7 @@ def _add_untracked(
             continue
         content = path.read_bytes()
         # the mode of a copy is in no digest
-        mode = EXECUTABLE if content.startswith(_EXECUTED) else FILE
+        mode = EXECUTABLE if content.startswith(_EXECUTED) or entry["path"].endswith(".sh") else FILE
         entries.append((entry["path"], TreeEntry(mode, at_hand.add_blob(content))))
     if entries:
         add_to_index(index, entries)

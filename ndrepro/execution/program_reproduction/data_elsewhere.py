@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ndrepro.execution.programs.working_folder import is_mostly_holes
 from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.program_record import is_below
 from provenance.errors import DigestError, StorageError
 from provenance.formats.digest import file_digest
 from provenance.formats.folder_tree import files_below, walk
@@ -74,25 +75,31 @@ def all_equal(path: Path, expected: Mapping[str, str]) -> bool:
     if not expected or not path.is_dir():
         return False
     try:
-        if links_out(path):
-            return False
         names = {os.path.relpath(file, path) for file in files_below(path)}
     except StorageError:  # nested more deeply than any data
         return False
-    return names == expected.keys() and all(digest_of(path / name) == digest for name, digest in expected.items())
+    return (
+        names == expected.keys()
+        and not links_out(path)
+        and all(digest_of(path / name) == digest for name, digest in expected.items())
+    )
 
 
 def links_out(path: Path) -> list[str]:
-    """The links below a folder that lead out of it, or would where it is shown under another path. Raises StorageError.
+    """The links below a folder that lead out of it, or would where it is shown under another path.
 
     Judged by their words, which lead up no further than to the folder and then only down, and by the kernel.
     """
-    top, found = path.resolve(), []
-    for link in _links(path):
+    top, found = os.path.realpath(path), []
+    try:
+        links = _links(path)
+    except StorageError:  # nested more deeply than any data
+        return []
+    for link in links:
         words, depth = Path(os.readlink(link)), len(link.parent.relative_to(path).parts)
         up = next((number for number, part in enumerate(words.parts) if part != os.pardir), len(words.parts))
         stays = words.is_relative_to(path) if words.is_absolute() else up <= depth
-        if not stays or os.pardir in words.parts[up:] or not link.resolve().is_relative_to(top):
+        if not stays or os.pardir in words.parts[up:] or not is_below(os.path.realpath(link), top):
             found.append(str(link.relative_to(path)))
     return found
 

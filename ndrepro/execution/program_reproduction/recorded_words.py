@@ -4,7 +4,7 @@ A reviewer is shown the command, and the code of the commit. Names that git answ
 inputs are found, the working folder and the name of the run are in neither, and the program can see them all, since the
 kernel shows them, too. So each is named, but for those that the command has as well, or the reviewer's own environment.
 Whether the program uses them is not known. What need not be the record's is not: files are written in the order of
-their names, and whether an untracked file is executable is decided by its content.
+their names, and whether an untracked file is executable is decided by its content and name.
 """
 
 from __future__ import annotations
