@@ -17,6 +17,7 @@ from provenance.formats.bounded_read import open_regular
 
 _MOST_BYTES, _START_BYTES = 1 << 20, 1 << 12
 _COLUMNS, _TAB = 200, 8
+_OTHER_INTERPRETER = re.compile(rb"#!(?!.*python)")
 # in a text with tabs
 _TABS = re.compile("[^\t\n]\t|(?m:^)  ")
 # letters of Latin-1 that NFKC leaves as they are, and signs that look like no ASCII character
@@ -84,7 +85,7 @@ def _obstacle(content: bytes, *, is_python: bool) -> ReadingObstacle | None:
     """The same of bytes. At the end of a line blanks and returns mean nothing in Python alone: to a shell "exit" with a
     return is no exit, and a backslash before a blank continues no line.
     """
-    if is_python:
+    if is_python and not _OTHER_INTERPRETER.match(content):
         content = b"\n".join(line.rstrip(b" \t\r") for line in content.split(b"\n"))
     try:
         text = content.decode()

@@ -26,7 +26,7 @@ _IMPORTED = tuple(all_suffixes())
 _LEADS_OUT, _NOT_LOOKED_AT = ReadingObstacle("a link that leads out"), ReadingObstacle("not looked at")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _UnreadFile:
     """``rank``: 0 for what the command names, then source, what else may be executed, and 3 for data."""
 
