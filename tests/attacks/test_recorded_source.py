@@ -158,7 +158,7 @@ def unread(found: Manifest, run: Path) -> str:
         (HONEST, ""),
         (f"# what follows is known\r{EVIL}", "a carriage return in line 2"),
         (f"accuracy = 0.6{' ' * 600}; {EVIL}", "more than 200 columns in line 2"),
-        (f"accu\u200bracy = 0.6\n{EVIL}", "characters beyond ASCII in line 2"),
+        (f"accu\u200bracy = 0.6\n{EVIL}", "letters or invisible characters beyond ASCII in line 2"),
     ],
 )
 @pytest.mark.parametrize("name", ["ndrepro/train.py", "ndrepro/new.py"])

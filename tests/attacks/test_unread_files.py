@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from strange_programs import CONFINED, Stranger, statuses
 
-from ndrepro.execution.program_reproduction.unread_files import UNREAD, unread_files
+from ndrepro.execution.program_reproduction.unread_files import unread_files
+from ndrepro.execution.reproduce.unread_source import UNREAD_FILES
 from provenance.formats.digest import bytes_digest
 
 HONEST, EVIL = b"def accuracy(): return 0.6123\n", "def accuracy(): return 0.9999\n"
@@ -38,7 +39,7 @@ def test_an_archive_behind_source_is_named(tmp_path: Path) -> None:
     author = Stranger.make(tmp_path / "a", {"train.py": main.replace("0.9999", "0.6123").encode() + stream.getvalue()})
     found = author.reproduce(author.record(outputs=("out.txt",)))
     assert (Path(found.folders[0]) / "outputs" / "out.txt").read_text() == "0.9999"
-    (named,) = (each for each in found.claims if each.name == UNREAD)
+    (named,) = (each for each in found.claims if each.name == UNREAD_FILES)
     assert named.status == "not checked" and named.evidence == "1 of 2: not text (1): train.py"
 
 
@@ -95,7 +96,7 @@ def test_code_in_declared_data_is_named(tmp_path: Path) -> None:
     data.rename(handed := author.top / "data")
     found = author.reproduce(run, data=handed)
     claims = {each.name: each for each in found.claims}
-    assert "loader.cpython" in claims[UNREAD].evidence
+    assert "loader.cpython" in claims[UNREAD_FILES].evidence
     assert "data: loader.py" in claims["code of no commit"].evidence
 
 

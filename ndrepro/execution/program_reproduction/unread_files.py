@@ -11,12 +11,12 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from ndrepro.execution.programs.input_files import is_code
+from ndrepro.execution.reproduce.unread_source import UNREAD_FILES
 from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.plain_text import ReadingObstacle, name_obstacle, reading_obstacle
 from ndrepro.text.plurals import first_of
 from provenance.formats.folder_tree import walk
 
-UNREAD = "files that are not plain text"
 # what is looked at, in some seconds; of what is no text only the start is read
 _MOST_FILES, _MOST_BYTES = 200_000, 1 << 28
 _SHOWN_CHARACTERS, _SHOWN_DATA, _SHOWN_SUFFIXES = 1500, 3, 8
@@ -64,7 +64,7 @@ def unread_files(
     # one file of code among images is of a rare kind
     kinds = Counter(file.kind for file in found)
     found.sort(key=lambda file: (file.rank, kinds[file.kind], file.name))
-    return (claim(UNREAD, None, f"{len(found):,} of {len(tops):,}: {_words(found)}"),)
+    return (claim(UNREAD_FILES, None, f"{len(found):,} of {len(tops):,}: {_words(found)}"),)
 
 
 def _paths(top: Path, left_out: Sequence[Path]) -> Iterator[str]:

@@ -10,13 +10,14 @@ from ndrepro.execution.reproduce.recorded_code import PACKAGES
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.verdicts import ClaimCheck, claim
-from ndrepro.text.plain_text import reading_obstacle
+from ndrepro.text.plain_text import name_obstacle, reading_obstacle
 from ndrepro.text.plurals import first_of
 from provenance.capture.source import python_files
 from provenance.capture.unavailable import printable
 from provenance.comparison.kept_source import encoded_paths
 from provenance.formats.folder_tree import files_below
 
+UNREAD_FILES = "files that are not plain text"
 _SHOWN = 20
 
 
@@ -39,7 +40,7 @@ def unread_source(recorded: RecordedCode, executed: Path, run: RunFolder) -> tup
     if not found:
         return ()
     words = f"{len(found)} that are no commit's and are executed: {first_of(found, _SHOWN)}"
-    return (claim("files that are not plain text", None, words),)
+    return (claim(UNREAD_FILES, None, words),)
 
 
 def _changed(recorded: RecordedCode, executed: Path) -> Iterator[tuple[str, Path]]:
@@ -55,6 +56,4 @@ def _changed(recorded: RecordedCode, executed: Path) -> Iterator[tuple[str, Path
 def _obstacle(name: str, path: Path, encoded: Collection[str]) -> str:
     if printable(name) in encoded:
         return "encoded in the patch"
-    return (
-        str(reading_obstacle(path) or "") if name.isascii() and name.isprintable() else "a name that is not seen whole"
-    )
+    return str(name_obstacle(name) or reading_obstacle(path) or "")
