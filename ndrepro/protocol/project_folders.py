@@ -13,6 +13,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parents[1]
 # holds the packages ndrepro and provenance: the top of a checkout, or site-packages
 CODE = _PACKAGE.parent
+PACKAGES = ("ndrepro", "provenance")
 _OUTER = ("analysis", "checklists", "cli", "execution", "exports", "integrations", "report", "reproduction")
 # what no training process imports, of any commit
 UNUSED_IN_TRAINING = tuple(f"ndrepro/{name}/" for name in _OUTER)
@@ -20,7 +21,7 @@ UNUSED_IN_TRAINING = tuple(f"ndrepro/{name}/" for name in _OUTER)
 
 def packages_of(code: Path) -> tuple[Path, ...]:
     """The packages in a folder of this project's code, which training imports but for ``UNUSED_IN_TRAINING``."""
-    return (code / "ndrepro", code / "provenance")
+    return tuple(code / name for name in PACKAGES)
 
 
 def project_folder(name: str) -> Path:

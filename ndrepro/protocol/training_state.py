@@ -20,6 +20,7 @@ from provenance.formats.state_digest import state_digest, tensors_digest
 if TYPE_CHECKING:
     from provenance.formats.state_digest import Array
 
+CHECKPOINT_SCHEMA = "urn:ndrepro:checkpoint:v1"
 NETWORK, MOMENTUM = "network", "momentum"
 # prefixes of a checkpoint's tensors
 _PARTS = {NETWORK: "net.", MOMENTUM: "momentum."}

@@ -34,6 +34,9 @@ CHECKED, FAILED, NOT_CHECKED = "checked", "failed", "not checked"
 FLAGGED = "flagged"
 STATUSES = (CHECKED, FAILED, NOT_CHECKED, FLAGGED)
 
+# the claim that commit, patch and untracked files give what is executed
+RECORDED_CODE = "recorded code"
+
 
 @dataclass(frozen=True)
 class ClaimCheck:

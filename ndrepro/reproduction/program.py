@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ndrepro.protocol.errors import TrainingFailed
-from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
+from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
 from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
 from ndrepro.text.plurals import bounded, plural
 from provenance.errors import ProvenanceError
@@ -166,7 +166,6 @@ def _unread_files(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
 
 def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     """The claim that the code is what the recorded commit shows, with the recorded patch and untracked files."""
-    from ndrepro.execution.reproduce.recorded_code import RECORDED_CODE
 
     code, differences = prepared.execution.code, prepared.place.differences
     words = [f"commit {code.commit}"] if code.commit else []

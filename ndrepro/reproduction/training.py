@@ -134,7 +134,7 @@ def _claims_of_run(
     manifests = [read_recorded(piece.folder).manifest for piece in repetitions]
     code = code_claim(original.manifest, manifests, image_alone=flagged)
     conditions = conditions_claim(original.manifest, manifests[0])
-    others = unexpected_claim(original.manifest)
+    others = unexpected_claim(original.manifest, manifests[0])
     checked = (*([plan.rebuilt.claim] if plan.rebuilt else []), code, conditions, asserted_claim(), *others)
     total, trained = original.request.experiment.epochs, plan.trained_epochs
     if trained is None:

@@ -21,13 +21,12 @@ from torch import nn
 
 from ndrepro.protocol.errors import CheckpointError
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.protocol.training_state import Place, StateDigest
+from ndrepro.protocol.training_state import CHECKPOINT_SCHEMA, Place, StateDigest
 from ndrepro.training.optimizer import SGD
 from provenance.errors import CanonicalError
 from provenance.formats.atomic_io import write_atomically
 from provenance.formats.canonical_json import parse
 
-SCHEMA = "urn:ndrepro:checkpoint:v1"
 _METADATA = "ndrepro"
 
 
@@ -40,7 +39,7 @@ def save_checkpoint(path: Path, place: Place, experiment: Experiment, net: nn.Mo
     """Write the checkpoint; durable when this returns."""
     tensors = {f"net.{name}": _array(tensor) for name, tensor in state_tensors(net).items()}
     tensors.update({f"momentum.{name}": _array(buffer) for name, buffer in optimizer.momentum_buffers.items()})
-    document = {"schema": SCHEMA, "place": asdict(place), "experiment": experiment.to_json()}
+    document = {"schema": CHECKPOINT_SCHEMA, "place": asdict(place), "experiment": experiment.to_json()}
     path.parent.mkdir(exist_ok=True)
     _write(path, tensors, document)
 
@@ -51,8 +50,8 @@ def load_checkpoint(path: Path, experiment: Experiment, net: nn.Module, optimize
     Raises CheckpointError where the file is missing or damaged, or belongs to another experiment or network.
     """
     tensors, document = _read(path)
-    if document.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path}: schema {document.get('schema')!r}, expected {SCHEMA!r}")
+    if document.get("schema") != CHECKPOINT_SCHEMA:
+        raise CheckpointError(f"{path}: schema {document.get('schema')!r}, expected {CHECKPOINT_SCHEMA!r}")
     if Experiment.from_json(document["experiment"]) != experiment:
         raise CheckpointError(f"{path}: written by another experiment", "resume with the run's own request")
     try:

@@ -92,6 +92,11 @@ def differs(state: Mapping[str, Any], kept: Collection[str] = ()) -> bool:
     return any(named) or any(map(is_source, kept))
 
 
+def described_files(state: Mapping[str, Any]) -> frozenset[str]:
+    """The names in the run folder of the files that a source's state says were kept."""
+    return frozenset(name for name, _ in _described(state, ""))
+
+
 def expect_as_kept(state: Mapping[str, Any], kept: Mapping[str, str], folder: Path) -> None:
     """Raises SourceError where a manifest says another thing of its source than the files that were kept of it.
 

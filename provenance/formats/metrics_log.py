@@ -2,7 +2,7 @@
 
 A row is a flat mapping of names to int, float, str or None. JSON has no NaN and no infinities, and a training that
 diverges is exactly when they matter, so they are written as the strings "nan", "inf" and "-inf" and read back as
-floats. Law: ``read_scalars`` gives the very rows that ``append`` took.
+floats. Laws: ``read_scalars`` gives the very rows that ``append`` took, and takes no line that it did not write.
 
 A process that is killed leaves whole rows. A power cut can leave a torn last line; reading drops it only if asked to,
 and then says so; a run that resumes keeps the first n rows and cuts the rest (``keep_rows``).
@@ -76,12 +76,7 @@ class ScalarLog:
             # by class, not isinstance: this is the hot path, and what falls through is looked at again
             if value.__class__ not in _NUMBERS or name.__class__ is not str:
                 _check(name, value)
-        row = dict(row)
-        try:
-            line = _encode(row) + "\n"
-        except ValueError:
-            line = _encode({name: _writable(value) for name, value in row.items()}) + "\n"
-        data = line.encode("ascii")
+        data = _line(dict(row))
         try:
             if os.write(self._descriptor, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -162,6 +157,14 @@ def _check(name: Any, value: Any) -> None:
         raise UsageError(f"scalar {name!r} is the string {value!r}, which stands for a float", "log the float")
 
 
+def _line(row: Row) -> bytes:
+    try:
+        line = _encode(row)
+    except ValueError:
+        line = _encode({name: _writable(value) for name, value in row.items()})
+    return f"{line}\n".encode("ascii")
+
+
 def _writable(value: Scalar) -> Scalar:
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
@@ -181,9 +184,14 @@ def parse_row(line: bytes) -> Row:
 
 def _row(path: Path, number: int, line: bytes) -> Row:
     try:
-        return parse_row(line)
+        row = parse_row(line)
+        if _line(row) != line + b"\n":
+            raise CanonicalError("not as a row is written")
     except CanonicalError as error:
         raise StorageError(f"{path}, line {number}: {error.message}") from None
+    except ValueError:  # not finite within a list or an object, of which a row has none
+        raise StorageError(f"{path}, line {number}: not as a row is written") from None
+    return row
 
 
 def _unwritable(path: Path, error: OSError) -> StorageError:

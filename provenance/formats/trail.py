@@ -214,7 +214,10 @@ def _read_header(path: Path) -> tuple[tuple[TensorName, ...], int, int]:
     if schema != SCHEMA:
         raise TrailError(f"{path}: schema {str(schema)[:80]!r}, expected {SCHEMA!r}")
     every = header.member("every").integer(1) if "every" in header.mapping() else 1
-    return tuple(map(_tensor_name, header.member("tensors").items())), every, len(start) + length
+    tensors = tuple(map(_tensor_name, header.member("tensors").items()))
+    if encode_header(tensors, every) != start + text:
+        raise TrailError(f"{path}: its header is not as one is written", "get the original file")
+    return tensors, every, len(start) + length
 
 
 def _tensor_name(field: Field) -> TensorName:

@@ -29,7 +29,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ndrepro.protocol.project_folders import CODE
+from ndrepro.protocol.project_folders import CODE, PACKAGES
 from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.trust import TrustPolicy
 from provenance.formats.folder_tree import files_below
@@ -37,7 +37,6 @@ from provenance.formats.folder_tree import files_below
 # a file system's clock may be as coarse as two seconds (FAT)
 _SETTLED_NS = 2_000_000_000
 _WAIT_SECONDS = 30
-_PACKAGES = ("ndrepro", "provenance")
 _TABLE = """
 CREATE TABLE IF NOT EXISTS verified
 (context BLOB, path BLOB, stamp TEXT, text TEXT, digest BLOB, UNIQUE (context, path))
@@ -181,7 +180,7 @@ def _context(policy: TrustPolicy) -> bytes:
 @cache
 def _code() -> bytes:
     digest = hashlib.sha256(sys.version.encode())
-    for package in _PACKAGES:
+    for package in PACKAGES:
         for path in (each for each in files_below(CODE / package) if each.suffix == ".py"):
             data = path.read_bytes()
             digest.update(f"\0{path.relative_to(CODE)}\0{len(data)}\0".encode() + data)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+from ndrepro.analysis.verdicts.run_conditions import difference_in_words
 from ndrepro.protocol.data_record import LABELLED, PIXELS, DataRecord
+from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.protocol.verdicts import CHECKED, FAILED, FLAGGED, NOT_CHECKED
 
 _WORDS = {LABELLED: "photographs and labels", PIXELS: "pixels and labels"}
@@ -15,17 +19,31 @@ class DataEvidence:
     """The status of the claim on the data, its evidence in words, and whether the data are ``same``.
 
     ``same`` is ``None`` where the two records share no digest that could decide. ``recorded``: the run records digests
-    of its images.
+    of its images. ``otherwise`` says which other facts of the two records differ.
     """
 
     status: str
     words: str
     same: bool | None
     recorded: bool = True
+    otherwise: tuple[str, ...] = ()
 
 
 def compare_data(then: DataRecord, now: DataRecord) -> DataEvidence:
-    """The run's record beside the repetition's: digests of images decide where both have them, else those of files.
+    """The run's record beside the repetition's, in words that say where it used fewer images than were published."""
+    found, published = _compare(then, now), DATASETS.get(then.name)
+    if published is None:
+        return found
+    counts = (
+        ("training", then.train_images, published.train_images),
+        ("scored", then.scored_images, published.test_images),
+    )
+    fewer = [f"{what} images: {used:,}, published are {whole:,}" for what, used, whole in counts if used < whole]
+    return replace(found, words="; ".join([found.words, *fewer]))
+
+
+def _compare(then: DataRecord, now: DataRecord) -> DataEvidence:
+    """Digests of images decide where both have them, else those of files.
 
     Other files may hold the same images (packed anew, exported), so that files decide only where they are equal. Where
     the same data have other counts, or the same files are not the official ones, the run's record is false. A run that
@@ -48,6 +66,17 @@ def compare_data(then: DataRecord, now: DataRecord) -> DataEvidence:
     if then.official is False:
         words = f"{words}; they are not the published files of {then.name}"
     return DataEvidence(CHECKED if same else NOT_CHECKED, words, same, bool(then.contents))
+
+
+def other_facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
+    """The members in which two records of the same data differ, in words: labels drawn again, names of classes, images
+    that were dropped. Other files may be honest ones of the same images, with other counts.
+    """
+    return tuple(
+        f"{name}: {difference_in_words(then.get(name, 'not recorded'), now.get(name, 'not recorded'))}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    )
 
 
 def _compare_digests(then: DataRecord, now: DataRecord) -> tuple[bool | None, str]:

@@ -27,6 +27,7 @@ from provenance.formats.metrics_log import read_scalars
 EVALUATION, FINAL_WEIGHTS, DATA = "signed weights evaluated again", "final weights", "data"
 OUTSIDE_DATA = "data read outside the container image"
 RESULTS = "epoch results"
+NETWORK, STEPS, END_STATE, CHECKPOINTS = "network", "steps", "end state", "checkpoints"
 
 
 class Judged(Protocol):
@@ -69,12 +70,12 @@ class Tolerance:
 def claims_of(found: ReproductionEvidence) -> tuple[ClaimCheck, ...]:
     """Every claim that a repetition can check, in the order in which a run makes them."""
     ends = _ends(found)
-    return (_network(found), _start(found), _steps(found), _results(found), *ends, *_checkpoints(found), _data(found))
+    return (_network(found), _start(found), _steps(found), _results(found), *ends, *_checkpoints(found), *_data(found))
 
 
 def _network(found: ReproductionEvidence) -> ClaimCheck:
     evidence = "layers, shapes and counts of parameters" if found.same_network else "layers or counts differ"
-    return claim("network", found.same_network, evidence if found.same_network is not None else "no record of it")
+    return claim(NETWORK, found.same_network, evidence if found.same_network is not None else "no record of it")
 
 
 def _start(found: ReproductionEvidence) -> ClaimCheck:
@@ -89,7 +90,7 @@ def _start(found: ReproductionEvidence) -> ClaimCheck:
 
 
 def _steps(found: ReproductionEvidence) -> ClaimCheck:
-    name, steps = "steps", found.steps
+    name, steps = STEPS, found.steps
     if _untrained(found):
         return claim(name, True, "neither takes any")
     if not steps.complete or not steps.compared:
@@ -141,13 +142,13 @@ def _ends(found: ReproductionEvidence) -> tuple[ClaimCheck, ClaimCheck]:
     """The state at the end of the repetition, and the run's final weights."""
     equal_steps, states, weights = found.steps.divergence is None, found.states, found.weights
     if not states.recorded:
-        end = claim("end state", None, "no state digest was recorded")
+        end = claim(END_STATE, None, "no state digest was recorded")
     elif equal_steps or (states.end and not states.differing):
         holds = states.end and not states.differing
         after = "" if holds else f"; it differs after epoch {states.differing[0]}" if states.differing else ""
-        end = claim("end state", holds, f"SHA-256 of {plural(states.compared, 'complete state')}, as signed{after}")
+        end = claim(END_STATE, holds, f"SHA-256 of {plural(states.compared, 'complete state')}, as signed{after}")
     else:
-        end = claim("end state", *_distance(found, "its bits differ; "))
+        end = claim(END_STATE, *_distance(found, "its bits differ; "))
     name = FINAL_WEIGHTS
     if not found.final:
         return end, claim(name, None, "the repetition ends before the last step")
@@ -178,21 +179,27 @@ def _checkpoints(found: ReproductionEvidence) -> tuple[ClaimCheck, ...]:
         return ()
     parts = [f"not compared, as the repetition kept none {_after(kept.left)}"] if kept.left else []
     if not kept.compared:
-        return (claim("checkpoints", None, parts[0]),)
+        return (claim(CHECKPOINTS, None, parts[0]),)
     holds = kept.distance <= Tolerance.weights and kept.momentum <= Tolerance.momentum
     words = (
         f"{_after(kept.compared)}: weights are at most {kept.distance:.2g} apart (each tensor relative to "
         f"its norm), tolerance {Tolerance.weights:g}, momentum {kept.momentum:.2g}, tolerance {Tolerance.momentum:g}"
     )
-    return (claim("checkpoints", (None if kept.left else True) if holds else False, "; ".join([words, *parts])),)
+    return (claim(CHECKPOINTS, (None if kept.left else True) if holds else False, "; ".join([words, *parts])),)
 
 
 def _after(steps: Sequence[int]) -> str:
     return f"after step {first_of(steps, 10)}"
 
 
-def _data(found: ReproductionEvidence) -> ClaimCheck:
-    return ClaimCheck(DATA, found.data.status, found.data.words)
+def _data(found: ReproductionEvidence) -> tuple[ClaimCheck, ...]:
+    """The claim on the data, and that on what else is recorded of the same data, where it is not repeated."""
+    data = found.data
+    other = bool(data.otherwise) and data.same is not False
+    return (
+        ClaimCheck(DATA, data.status, data.words),
+        *([claim("facts of the data", None, first_of(data.otherwise, 10))] if other else []),
+    )
 
 
 def evaluation_implied(judgements: Sequence[Judged]) -> ClaimCheck | None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ndrepro.analysis.verdicts.data_evidence import DataEvidence, compare_data
+from ndrepro.analysis.verdicts.data_evidence import DataEvidence, compare_data, other_facts
 from ndrepro.analysis.verdicts.run_conditions import promises_bits, unequal_conditions
 from ndrepro.analysis.verdicts.weight_evidence import (
     CheckpointEvidence,
@@ -161,7 +161,7 @@ def compare_with(original: RunFolder, again: RunFolder) -> ReproductionEvidence:
         states=compare_states(*states),
         weights=compare_weights(original, again, last, final),
         checkpoints=compare_checkpoints(original, again, signed - bound),
-        data=compare_data(*data),
+        data=replace(compare_data(*data), otherwise=other_facts(read_json(original.dataset), read_json(again.dataset))),
         same_network=_same_network(original.model, again.model),
         deterministic=promises_bits(manifests[0]),
         unequal_conditions=unequal_conditions(*manifests),

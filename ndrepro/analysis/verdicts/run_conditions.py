@@ -76,7 +76,7 @@ def unequal_conditions(first: Manifest, second: Manifest) -> tuple[str, ...]:
     one, two = _conditions(first), _conditions(second)
     if one is None or two is None:
         return ("a level that promises no equal bits, or a processor that was not recorded",)
-    unequal = [f"{name}: {_difference(one[name], two[name])}" for name in one if one[name] != two[name]]
+    unequal = [f"{name}: {difference_in_words(one[name], two[name])}" for name in one if one[name] != two[name]]
     before, after = (_computing(TrainingRecord.of(manifest)) for manifest in (first, second))
     packages = [
         name
@@ -86,11 +86,11 @@ def unequal_conditions(first: Manifest, second: Manifest) -> tuple[str, ...]:
     return (*unequal, *([f"packages: {first_of(packages, 3)}"] if packages else []))
 
 
-def _difference(then: Any, now: Any) -> str:
+def difference_in_words(then: Any, now: Any) -> str:
     """The first members that differ, of what may be nested."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         unequal = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
-        return first_of([f"{name} {_difference(then.get(name), now.get(name))}" for name in unequal], 2)
+        return first_of([f"{name} {difference_in_words(then.get(name), now.get(name))}" for name in unequal], 2)
     if isinstance(then, list) and isinstance(now, list):
         unequal = [f"{'-' if each in then else '+'}{each}" for each in [*then, *now] if (each in then) != (each in now)]
         return first_of(unequal, 3) if unequal else "in another order or number"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ from ndrepro.execution.runs.child_process import child_python
 from ndrepro.protocol.errors import EngineError
 from ndrepro.protocol.experiment.determinism import instruction_limits
 from ndrepro.protocol.messages import Request
-from ndrepro.protocol.project_folders import CODE
+from ndrepro.protocol.project_folders import CODE, PACKAGES
 from ndrepro.protocol.training_record import TrainingRecord, installed_distributions
-from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
+from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
+from ndrepro.text.plurals import bounded
 from provenance.attestation.manifest import Manifest
 from provenance.capture import source
 from provenance.comparison.kept_source import differs
@@ -31,10 +32,6 @@ from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
 from provenance.formats.folder_tree import temporary_folder, walk
 from provenance.git.repository import Repository
-
-RECORDED_CODE = "recorded code"
-PACKAGES = ("ndrepro", "provenance")
-_SHOWN_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -72,18 +69,12 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
                 # code with the digest of this checkout's is known to the reviewer, wherever it comes from
                 doubts = () if here else (*_not_in_history(state.commit), *missing)
                 evidence = f"commit {state.commit}, patch and untracked files give the code with the recorded digest"
-                checked = claim(RECORDED_CODE, None if doubts else True, evidence + _as_words(doubts))
+                checked = claim(RECORDED_CODE, None if doubts else True, bounded("; ".join([evidence, *doubts])))
                 rebuilt = Rebuilt(CODE if here else place, (), checked)
             else:
                 words = f"commit {state.commit} with the recorded patch gives code {found}, recorded is {wanted}"
-                rebuilt = _other_code(here, words + _as_words(missing))
+                rebuilt = _other_code(here, bounded("; ".join([words, *missing])))
         yield rebuilt
-
-
-def _as_words(caveats: Sequence[str]) -> str:
-    words = "".join(f"; {caveat}" for caveat in caveats)
-    more = f" ... and {len(words) - _SHOWN_CHARACTERS} characters more" if len(words) > _SHOWN_CHARACTERS else ""
-    return words[:_SHOWN_CHARACTERS] + more
 
 
 def _not_in_history(commit: str | None) -> tuple[str, ...]:

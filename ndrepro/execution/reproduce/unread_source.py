@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ndrepro.execution.reproduce.code_execution import RecordedCode
-from ndrepro.execution.reproduce.recorded_code import PACKAGES
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.project_folders import CODE
+from ndrepro.protocol.project_folders import CODE, PACKAGES
 from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.plain_text import name_obstacle, reading_obstacle
 from ndrepro.text.plurals import first_of

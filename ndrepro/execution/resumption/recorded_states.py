@@ -5,32 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 
 from ndrepro.protocol.errors import CheckpointError
-from ndrepro.protocol.training_state import Place, StateDigest, read_tensors
-from provenance.errors import CanonicalError
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.training_state import CHECKPOINT_SCHEMA, Place, StateDigest, read_tensors
+from provenance.errors import CanonicalError, ProvenanceError
 from provenance.formats.canonical_json import parse
 
 
-def checkpoint_state(path: Path) -> tuple[Place, StateDigest]:
+def checkpoint_state(path: Path, experiment: Experiment | None = None) -> tuple[Place, StateDigest]:
     """The place and the digests of a checkpoint's state, read without torch.
 
-    Raises CheckpointError where it is damaged, or holds sums that no training leaves there.
+    Raises CheckpointError where it is damaged, holds sums that no training leaves there, or is not of ``experiment``.
     """
     tensors, metadata = read_tensors(path)
     try:
         document = parse(metadata.pop("ndrepro").encode())
         if metadata or set(document) != {"schema", "place", "experiment"}:
             raise ValueError(f"its header has {', '.join(map(str, (*metadata, *document)))[:80]}")
+        if document["schema"] != CHECKPOINT_SCHEMA:
+            raise ValueError(f"schema {str(document['schema'])[:80]!r}, expected {CHECKPOINT_SCHEMA!r}")
+        if experiment is not None and Experiment.from_json(document["experiment"]) != experiment:
+            raise CheckpointError("written by another experiment", "ask the run's author")
         place = Place.from_json(document["place"])
         return place, StateDigest.of_checkpoint(place, tensors)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error.message}", error.cure) from None
     except (KeyError, TypeError, ValueError, CanonicalError) as error:
         raise CheckpointError(f"{path}: damaged ({type(error).__name__}: {error})", "get the original file") from None
+    except ProvenanceError as error:
+        raise CheckpointError(f"{path}: {error.message}", error.cure) from None
 
 
-def expect_state(path: Path, expected: StateDigest) -> None:
-    """Raises CheckpointError where a checkpoint does not hold that state, with the sums of a new epoch."""
-    place, found = checkpoint_state(path)
+def expect_state(path: Path, expected: StateDigest, experiment: Experiment | None = None) -> None:
+    """Raises CheckpointError where a checkpoint does not hold that state, with the sums of a new epoch, or as above."""
+    place, found = checkpoint_state(path, experiment)
     if found == expected:
         return
     if (place.epoch, place.step, place.batch) != (expected.epoch, expected.step, 0):

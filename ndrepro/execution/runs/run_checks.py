@@ -168,10 +168,11 @@ def states(root: Path, manifest: Manifest) -> CheckResult:
     _check_rows(folder, manifest, rows)
     by_step = {row.step: row for row in rows}
     compared = [step for step in folder.checkpoint_steps() if step in by_step]
+    experiment = Request.from_json(read_json(folder.request)).experiment
     if manifest.outcome == "completed" and len(compared) < len(folder.checkpoint_steps()):
         raise ManifestError(f"{folder.checkpoints.name}: one is after a step whose state no row has")
     for step in compared:
-        expect_state(folder.checkpoint(step), by_step[step])
+        expect_state(folder.checkpoint(step), by_step[step], experiment)
     if manifest.outcome == "completed":
         _check_weights(folder, rows[-1])
     return CheckResult("states", "pass", f"{plural(len(rows), 'state')}, {plural(len(compared), 'checkpoint')}")

@@ -24,6 +24,7 @@ from ndrepro.protocol.recorded.shapes import (
     table,
     text,
     truth,
+    version,
     whole,
 )
 from ndrepro.protocol.training_record import CODE, CONTINUED_RUN
@@ -109,6 +110,7 @@ ANNOTATIONS: dict[str, Shape] = {
 }
 _LISTED = {"path": text, "how": text}
 _OF_LISTED = {"size": COUNT, "sha256": sha256, "copy": text, "reason": text}
+_VERSIONS = record({}, each("ndrepro python", version))
 _SUM = {"count": COUNT, "bytes": COUNT, "files": array(record(_LISTED, _OF_LISTED))}
 _DATA = captured(record({"files": COUNT, "bytes": COUNT, "listing": text}))
 # of a recorded program alone
@@ -162,6 +164,7 @@ def check_parts(manifest: Manifest, more: Mapping[str, Shape] | None = None) -> 
                 _check_resource(f"{where}.{item.name}", item, shapes[item.name])
             elif more and item.name.startswith(DATASET):
                 _check_resource(f"{where}.{item.name}", item, _DATA)
+    _VERSIONS(Field(dict(manifest.builder.version), "builder.version"))
     machine = manifest.machine if isinstance(manifest.machine, dict) else {}
     for name, shape in (("imported_files", IMPORTED_FILES), ("loaded_code", LOADED_CODE)):
         if name in machine:

@@ -8,6 +8,7 @@ those of earlier ones stay known.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 
 from provenance.capture.unavailable import MOST_COUNT, is_missing
@@ -23,6 +24,12 @@ def text(field: Field) -> None:
     """A string, which may be empty."""
     if len(field.string()) > LONGEST_TEXT:
         field.refuse(f"at most {LONGEST_TEXT} characters")
+
+
+def version(field: Field) -> None:
+    """The version of a program."""
+    if re.fullmatch(r"[0-9][0-9A-Za-z.+!_-]{0,40}", field.string()) is None:
+        field.refuse("a version")
 
 
 def truth(field: Field) -> None:

@@ -53,8 +53,10 @@ TRAINING, PROGRAM = "request.json", "program.json"
 @pytest.mark.parametrize(
     ("paths", "named"),
     [
-        ((TRAINING, "result.json", "untracked/a/b.py", "submodules/m/source.patch"), ""),
-        ((TRAINING, "checkpoints/step-000000001.safetensors", "attempts/1/manifest.dsse.json"), ""),
+        ((TRAINING, "result.json", "checkpoints/step-000000001.safetensors"), ""),
+        ((TRAINING, "untracked/a/b.py", "submodules/m/source.patch"), "submodules/m/source.patch, untracked/a/b.py"),
+        ((PROGRAM, "untracked/a/b.py"), "untracked/a/b.py"),
+        ((TRAINING, "attempts/1/manifest.dsse.json"), "compared with nothing: attempts/1/manifest.dsse.json"),
         ((TRAINING, "RESULTS.md", "review/verdict.dsse.json", "metrics.jsonl"), "RESULTS.md, review/verdict.dsse"),
         ((TRAINING, "outputs/best.json", "result-rank-x.json"), "outputs/best.json, result-rank-x.json"),
         ((TRAINING, "checkpoints/RESULTS.md"), "checkpoints/RESULTS.md"),

@@ -87,32 +87,32 @@ def test_the_words_that_stand_for_floats_are_refused_as_text(tmp_path: Path) -> 
 
 def test_a_torn_last_line_is_an_error_unless_tolerated_and_then_reported(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step":1}\n{"step":2}\n{"st')
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
     with pytest.raises(StorageError, match="line 3: torn"):
         read_scalars(path)
     found = read_scalars(path, tolerate_torn=True)
     assert found == [{"step": 1}, {"step": 2}]
     assert found.torn == b'{"st'
-    path.write_text('{"step":1}\n')
+    path.write_text('{"step": 1}\n')
     assert read_scalars(path, tolerate_torn=True).torn is None
 
 
 @pytest.mark.parametrize("line", ["", "[1]", "{"])
 def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text(f'{{"step":1}}\n{line}\n{{"step":3}}\n')
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
     with pytest.raises(StorageError, match="line 2"):
         read_scalars(path, tolerate_torn=True)
 
 
 def test_resuming_keeps_the_first_rows_and_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step":1}\n{"step":2}\n{"step":3}\n{"st')
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
     with pytest.raises(StorageError, match="torn"):
         ScalarLog(path)  # the control: without keep_rows nothing is glued to a torn line
     with ScalarLog(path, keep_rows=2) as log:
         log.append({"step": 30})
-    assert path.read_text() == '{"step":1}\n{"step":2}\n{"step": 30}\n'
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 30}\n'
     with pytest.raises(StorageError, match="3 whole rows, expected at least 4"):
         ScalarLog(path, keep_rows=4)
     with ScalarLog(path, keep_rows=0):

@@ -1,0 +1,138 @@
+"""False results in signed files and members of a training run that nothing compares: refused, or named by a claim.
+
+Before, each of these verified and was "identical", and no claim of the verdict named it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dishonest_author import agreeing, copied, manifest_of, sign_again, verified
+from real_runs import Bench
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from ndrepro.analysis.verdicts.reproduction_verdict import judge
+from ndrepro.analysis.verdicts.unexpected_files import RULES, unexpected_claim
+from ndrepro.execution.runs.run import Finished
+from ndrepro.execution.runs.run_checks import contradiction
+from ndrepro.protocol.layout import RunFolder
+from provenance.attestation.manifest import Builder
+from provenance.formats.trail import MAGIC
+
+Edit = Callable[[RunFolder], None]
+
+
+def in_log(name: str, before: str, after: str) -> Edit:
+    """Edit the first row of a log."""
+
+    def edit(folder: RunFolder) -> None:
+        path = folder.root / name
+        path.write_bytes(path.read_bytes().replace(before.encode(), after.encode(), 1))
+
+    return edit
+
+
+def in_trail(folder: RunFolder) -> None:
+    """A member of the header, in the place of the spaces after it or of 64 bytes more."""
+    data = folder.trail.read_bytes()
+    start = len(MAGIC) + 4
+    (length,) = struct.unpack("<I", data[len(MAGIC) : start])
+    text = data[start : start + length].rstrip(b" ")[:-1] + b',"test_accuracy":0.9999}'
+    text = text.ljust(len(text) + -(start + len(text)) % 64)
+    folder.trail.write_bytes(MAGIC + struct.pack("<I", len(text)) + text + data[start + length :])
+
+
+def in_checkpoint(**members: Any) -> Edit:
+    """Other members in the header of the first checkpoint."""
+
+    def edit(folder: RunFolder) -> None:
+        path = folder.checkpoint(folder.checkpoint_steps()[0])
+        with safe_open(str(path), framework="numpy") as file:
+            document = json.loads(file.metadata()["ndrepro"])
+        save_file(load_file(path), path, {"ndrepro": json.dumps({**document, **members})})
+
+    return edit
+
+
+REFUSED: dict[str, Edit] = {
+    "metrics: carriage return": in_log("metrics.jsonl", "{", "{\r \r"),
+    "metrics: tab": in_log("metrics.jsonl", ", ", ",\t"),
+    "metrics: another form of a number": in_log("metrics.jsonl", '"epoch": 1,', '"epoch": 1 ,'),
+    "timing: spaces": in_log("timing.jsonl", ", ", ",     "),
+    "states: tab": in_log("states.jsonl", "}", "\t}"),
+    "trail: header": in_trail,
+    "checkpoint: schema": in_checkpoint(schema="test accuracy 99.99 %"),
+    "checkpoint: experiment": in_checkpoint(experiment="test accuracy 99.99 %"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_no_recorder_writes_is_refused(honest: Finished, tmp_path: Path, what: str) -> None:
+    folder = copied(honest.folder, tmp_path)
+    assert contradiction(folder.root, manifest_of(folder)) is None, "the control"
+    REFUSED[what](folder)
+    found = contradiction(folder.root, manifest_of(folder))
+    assert found is not None and not found.message.startswith("nothing that can be checked"), found
+    print(found.message)
+
+
+def test_a_version_that_is_none_is_refused(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    folder = copied(honest.folder, tmp_path)
+    builder = manifest_of(folder).builder
+    for version in ({**builder.version, "accuracy": "0.9999"}, {**builder.version, "python": "accuracy 99.99 %"}):
+        sign_again(folder, author, builder=Builder(builder.id, version))
+        failure = verified(folder, author).failure
+        assert failure is not None and failure.name == "predicate" and "builder.version" in failure.message
+
+
+def test_every_file_has_a_rule_a_repetition_or_a_claim(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    """The manifest of an earlier attempt, whose signature nobody looks at, and source that nobody executes."""
+    folder = copied(honest.folder, tmp_path)
+    then = manifest_of(folder)
+    assert unexpected_claim(then, then) == (), "the control: every file of an honest run has a rule"
+    earlier = replace(then, ledger=replace(then.ledger, sequence=max(1, then.ledger.sequence - 1)))
+    kept = ("attempts/1/manifest.dsse.json", "untracked/ndrepro/train.py", "untracked/results.md", "data.csv")
+    for name in kept:
+        (folder.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder.root / name).write_text(str(earlier))
+    sign_again(folder, author)
+    (claim,) = unexpected_claim(manifest_of(folder), then)
+    assert claim.status == "not checked" and all(name in claim.evidence for name in kept)
+    found = judge(honest.folder, honest.folder)
+    named = {each.name for each in found.claims} | {"machine, times, energy and log", "recorded code"}
+    assert {rule for rule in RULES.values() if not rule.startswith("check")} <= named
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"classes": [*map(str, range(9)), "99.99 % right"]}, "classes: -9, +99.99 % right"),
+        ({"test_images_dropped": 1234}, "test_images_dropped: not recorded then, 1234 now"),
+        ({"prepared": {"labels_redrawn": 0, "labels_changed": 0}}, "prepared: "),
+    ],
+)
+def test_facts_of_the_data_that_are_not_repeated_are_named(
+    honest: Finished, author: Bench, tmp_path: Path, members: dict[str, Any], words: str
+) -> None:
+    folder = copied(honest.folder, tmp_path)
+    document = json.loads(folder.dataset.read_text())
+    folder.dataset.write_text(json.dumps({**document, **members}))
+    sign_again(folder, author, **agreeing(folder, manifest_of(folder)))
+    assert verified(folder, author).ok
+    (claim,) = (each for each in judge(honest.folder, folder).claims if each.name == "facts of the data")
+    assert claim.status == "not checked" and claim.evidence.startswith(words)
+    assert all(each.name != "facts of the data" for each in judge(honest.folder, honest.folder).claims), "the control"
+
+
+def test_a_test_set_of_few_images_is_named(honest: Finished) -> None:
+    """An accuracy of one image is 100 % soon; the setting was in the experiment's name alone."""
+    (claim,) = (each for each in judge(honest.folder, honest.folder).claims if each.name == "data")
+    assert claim.status == "checked"
+    assert claim.evidence.endswith("training images: 96, published are 1,437; scored images: 32, published are 360")
