@@ -166,7 +166,6 @@ def _unread_files(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
 
 def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     """The claim that the code is what the recorded commit shows, with the recorded patch and untracked files."""
-
     code, differences = prepared.execution.code, prepared.place.differences
     words = [f"commit {code.commit}"] if code.commit else []
     words += [f"patched: {', '.join(code.changed)}"] if code.changed else []

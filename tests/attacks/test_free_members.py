@@ -77,6 +77,20 @@ def dependency(name: str, /, **annotations: Any) -> Edit:
     return edit
 
 
+def beside_digest(name: str, /) -> Edit:
+    """Add to the digests of a dependency."""
+
+    def edit(folder: RunFolder) -> dict[str, Any]:
+        found = manifest_of(folder).dependencies
+        false = {"accuracy": "0.9999"}
+        changed = [
+            replace(each, digest={**(each.digest or {}), **false}) if each.name == name else each for each in found
+        ]
+        return {"dependencies": tuple(changed)}
+
+    return edit
+
+
 def witness(**members: Any) -> Edit:
     """Add to what the recorder saw itself of the loaded code."""
 
@@ -132,6 +146,8 @@ FREE: dict[str, Edit] = {
     "a result as the summary's address": summary_with(uri="test accuracy 99.99 %"),
     "a result as the summary's type": summary_with(media_type="accuracy=0.9999"),
     "a result as the summary's digest": summary_with(digest={"accuracy": "0.9999"}),
+    "a result beside the digest of the code": beside_digest("code"),
+    "a result beside the commit": beside_digest("source"),
     "a result of the code": dependency("code", test_accuracy=FALSE),
     "a result of the source": dependency("source", test_accuracy=FALSE),
     "a result among the loaded code": witness(test_accuracy=FALSE),

@@ -15,6 +15,7 @@ from ndrepro.protocol.recorded.shapes import (
     array,
     captured,
     each,
+    git_name,
     missing,
     nothing,
     number,
@@ -110,6 +111,7 @@ ANNOTATIONS: dict[str, Shape] = {
 }
 _LISTED = {"path": text, "how": text}
 _OF_LISTED = {"size": COUNT, "sha256": sha256, "copy": text, "reason": text}
+_DIGESTS = captured(record({}, {"sha256": sha256, "gitCommit": git_name}))
 _VERSIONS = record({}, each("ndrepro python", version))
 _SUM = {"count": COUNT, "bytes": COUNT, "files": array(record(_LISTED, _OF_LISTED))}
 _DATA = captured(record({"files": COUNT, "bytes": COUNT, "listing": text}))
@@ -178,6 +180,7 @@ def _check_resource(where: str, item: Resource, shape: Shape) -> None:
         odd.append("digest")
     if odd:
         Field(found[odd[0]], f"{where}.{odd[0]}").refuse("nothing: no recorder writes it")
+    _DIGESTS(Field(found.get("digest", {}), f"{where}.digest"))
     shape(Field(found.get("annotations", {}), f"{where}.annotations"))
 
 

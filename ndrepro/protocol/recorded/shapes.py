@@ -32,6 +32,12 @@ def version(field: Field) -> None:
         field.refuse("a version")
 
 
+def git_name(field: Field) -> None:
+    """The full name of an object of git's."""
+    if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", field.string()) is None:
+        field.refuse("40 or 64 hexadecimal digits")
+
+
 def truth(field: Field) -> None:
     """True or false."""
     if not isinstance(field.value, bool):
