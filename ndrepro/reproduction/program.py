@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 # of what is there before the start, the smallest first: some seconds
 _EARLIER_BYTES, _EARLIER_FILES = 1 << 30, 50_000
-_SHOWN = 8
 
 
 def of_program(

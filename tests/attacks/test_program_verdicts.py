@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from strange_programs import CONFINED, Stranger, manifest_of, statuses
 
-from ndrepro.analysis.verdicts.program_verdict import _trails
+from ndrepro.analysis.verdicts.program_trails import trails_of
 from ndrepro.protocol.errors import SandboxError, TrainingFailed
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.manifest import DISTRIBUTION
@@ -186,7 +186,7 @@ open('m.jsonl', 'w').write('{"step": 1, "accuracy": ' + ('9' * 400 if huge else 
     found = author.reproduce(author.record(metrics=("m.jsonl",)))
     assert (found.verdict, statuses(found)["metrics"]) == ("undecided", "failed")
     (tmp_path / "trail-1-\u00b2-1.bin").touch()
-    assert len(_trails(tmp_path)) == 1
+    assert len(trails_of(tmp_path)) == 1
 
 
 UNCHECKED_HASH = py_compile.PycInvalidationMode.UNCHECKED_HASH

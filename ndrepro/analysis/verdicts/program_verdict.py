@@ -29,18 +29,17 @@ from __future__ import annotations
 import math
 import os.path
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ndrepro.analysis.verdicts.compared_part import ComparedPart, ValueDifference, all_of, largest_first
 from ndrepro.analysis.verdicts.notebook_times import without_times
 from ndrepro.analysis.verdicts.program_results import ProgramResults
+from ndrepro.analysis.verdicts.program_trails import compare_trails
 from ndrepro.analysis.verdicts.reproduction_claims import Tolerance
 from ndrepro.analysis.verdicts.reproduction_verdict import Judgement
 from ndrepro.analysis.verdicts.run_conditions import asserted_claim
 from ndrepro.analysis.verdicts.timed_names import pairs
-from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import (
     STANDARD_OUTPUT,
 )
@@ -57,10 +56,9 @@ from ndrepro.protocol.verdicts import (
 from ndrepro.text.first_difference import LineDifference, first_different_line
 from ndrepro.text.plurals import bounded, plural
 from provenance.attestation.run_files import inside
-from provenance.errors import ProvenanceError, TrailError
+from provenance.errors import ProvenanceError
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import bytes_digest
-from provenance.formats.trail import Divergence, Trail, compare, shared_records
 
 # every word of the name of a metric of the clock is one of these two kinds, and at least one is of the first
 _CLOCK = re.compile(
@@ -80,44 +78,9 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))
 _EVENTS = re.compile(r"events\.out\.tfevents\.[0-9]+\.")
 _TEXT_BYTES = 8 << 20
 _BRIEF = 400
-# of each trail, the largest
-_LOSSES = 100
 Rows = Sequence[Mapping[str, Any]]
 # the member that says which log a row of metrics is from
 _FILE = "file"
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One thing that was compared: ``same`` bit for bit, ``near`` within tolerances; ``aside`` names what was not."""
-
-    name: str
-    compared: int
-    same: bool
-    near: bool
-    evidence: str
-    aside: tuple[str, ...] = ()
-
-    def as_claim(self) -> ClaimCheck:
-        return claim(self.name, (self.same or self.near) if self.compared else None, self.evidence)
-
-
-@dataclass(frozen=True, order=True)
-class _Difference:
-    """A value that differs ``by`` so much, relative to the larger one, with its name and both values as text."""
-
-    by: float
-    name: str
-    then: str
-    now: str
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.then} then, {self.now} now ({self.by:.2g})"
-
-
-def _largest_first(found: Iterable[_Difference]) -> str:
-    """Every difference, relative, the largest first."""
-    return bounded("; ".join(map(str, sorted(found, reverse=True))))
 
 
 def judge_program(
@@ -141,7 +104,7 @@ def judge_program(
     outputs = _compare_outputs(then, now)
     metrics = _compare_rows("metrics", "row", then.rows, now.rows)
     notes = _compare_rows("notes", "set", [then.notes] if then.notes else [], [now.notes])
-    trail, divergence, largest, steps = _compare_trails(then.folder, now.folder)
+    trail, divergence, largest, steps = compare_trails(then.folder, now.folder)
     verdict, because = _verdict(ending, outputs, metrics, notes, trail, "" if whole else inputs.evidence)
     same = conditions.status == CHECKED
     if verdict == CLOSE and same and repeats:
@@ -153,7 +116,7 @@ def judge_program(
         verdict, because = UNDECIDED, f"inputs: {inputs.evidence}"
     compared = (outputs, metrics, *((notes,) if then.notes else ()), trail)
     parts = (part.as_claim() for part in compared)
-    aside = [f"{part.name}: {_all(part.aside)}" for part in compared if part.aside]
+    aside = [f"{part.name}: {all_of(part.aside)}" for part in compared if part.aside]
     left_out = (claim("left out of the comparison", None, "; ".join(aside)),) if aside else ()
     return Judgement(
         verdict=verdict,
@@ -169,7 +132,12 @@ def judge_program(
 
 
 def _verdict(
-    ending: ClaimCheck, outputs: _Part, metrics: _Part, notes: _Part, trail: _Part, missing: str
+    ending: ClaimCheck,
+    outputs: ComparedPart,
+    metrics: ComparedPart,
+    notes: ComparedPart,
+    trail: ComparedPart,
+    missing: str,
 ) -> tuple[str, str]:
     compared = [part for part in (outputs, metrics, notes, trail) if part.compared]
     if ending.status == FAILED:
@@ -192,13 +160,13 @@ def _verdict(
     return UNDECIDED, f"{outputs.name}: {_briefly(outputs.evidence)}"
 
 
-def _equal_at_first(*by_time: _Part) -> str:
+def _equal_at_first(*by_time: ComparedPart) -> str:
     """The first that was compared, if it is equal bit for bit: what computed it leaves no room to what comes later."""
     first = next((part for part in by_time if part.compared), None)
     return first.name if first is not None and first.same else ""
 
 
-def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:
+def _compare_outputs(then: ProgramResults, now: ProgramResults) -> ComparedPart:
     """Outputs by path. One that is missing is not near; one that was unwritten then is compared where it is new now."""
     wanted = {**then.outputs, **{path: then.unwritten[path] for path in then.unwritten.keys() & now.outputs.keys()}}
     aside = tuple(f"{path} (not written)" for path in sorted(then.unwritten.keys() - wanted.keys()))
@@ -207,7 +175,7 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:
     aside += tuple(f"{path} (event log)" for path in sorted(logs & wanted.keys()))
     wanted, written = ({path: side[path] for path in side.keys() - logs} for side in (wanted, now.outputs))
     if not wanted:
-        return _Part("outputs", 0, False, False, "it wrote none that were recorded", aside)
+        return ComparedPart("outputs", 0, False, False, "it wrote none that were recorded", aside)
     lost = sorted(wanted.keys() - written.keys())
     differ = [
         path
@@ -225,7 +193,7 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:
     parts += [f"{plural(len(timed), 'notebook')} equal but for times in metadata"] if timed else []
     if near:
         found = [difference for each in near.values() for difference in each]
-        parts.append(f"{plural(len(near), 'text')} with numbers that differ: {_largest_first(found)}")
+        parts.append(f"{plural(len(near), 'text')} with numbers that differ: {largest_first(found)}")
     moved = pairs(lost, new)
     if moved:
         alike = sum(wanted[before] is not None and wanted[before] == written[after] for before, after in moved.items())
@@ -235,10 +203,10 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults) -> _Part:
         parts.append(f"{names} ({before} then, {after} now): {cure}")
     lost_else, new_else = ([path for path in paths if path not in {*moved, *moved.values()}] for paths in (lost, new))
     named = ("differ", other), ("missing", lost_else), ("new", new_else)
-    parts += [f"{what}: {_all(map(_name, paths))}" for what, paths in named if paths]
+    parts += [f"{what}: {all_of(map(_name, paths))}" for what, paths in named if paths]
     parts += [f"{_name(path)}, {line}" for path in other[:1] if (line := _first_line(then, now, path))]
     same = not (lost or differ or new)
-    return _Part("outputs", len(wanted), same, not (lost or other), "; ".join(parts), aside)
+    return ComparedPart("outputs", len(wanted), same, not (lost or other), "; ".join(parts), aside)
 
 
 def _equal(then: Mapping[str, str | None], now: Mapping[str, str | None], path: str) -> bool:
@@ -257,7 +225,7 @@ def _equal_but_times(then: ProgramResults, now: ProgramResults, path: str) -> bo
         return False
 
 
-def _text_differences(then: ProgramResults, now: ProgramResults, path: str) -> Iterator[_Difference]:
+def _text_differences(then: ProgramResults, now: ProgramResults, path: str) -> Iterator[ValueDifference]:
     """The numbers that differ in two texts; none where they differ in anything else, or are no texts.
 
     Whole numbers are text: they are counts, labels and names.
@@ -267,7 +235,7 @@ def _text_differences(then: ProgramResults, now: ProgramResults, path: str) -> I
         return
     for before, after in zip(_NUMBER.findall(one), _NUMBER.findall(other), strict=True):
         if before != after:
-            yield _Difference(_distance(float(before), float(after)), _name(path), before, after)
+            yield ValueDifference(_distance(float(before), float(after)), _name(path), before, after)
 
 
 def _first_line(then: ProgramResults, now: ProgramResults, path: str) -> LineDifference | None:
@@ -300,14 +268,14 @@ def _copy(side: ProgramResults, path: str) -> bytes | None:
     return data if bytes_digest(data) == side.outputs.get(path) else None
 
 
-def _compare_rows(what: str, noun: str, then: Rows, now: Rows) -> _Part:
+def _compare_rows(what: str, noun: str, then: Rows, now: Rows) -> ComparedPart:
     """Rows in their order, column by column; those of the clock that differ are left aside."""
     if not then:
-        return _Part(what, 0, False, False, "none were recorded")
+        return ComparedPart(what, 0, False, False, "none were recorded")
     if len(then) != len(now):
-        return _Part(what, len(then), False, False, f"{plural(len(then), noun)} then, {len(now)} now")
+        return ComparedPart(what, len(then), False, False, f"{plural(len(then), noun)} then, {len(now)} now")
     columns = {name for row in (*then, *now) for name in row}
-    differ: dict[str, _Difference] = {}
+    differ: dict[str, ValueDifference] = {}
     clock: set[str] = set()
     for before, after in zip(then, now, strict=True):
         for name in columns:
@@ -315,15 +283,15 @@ def _compare_rows(what: str, noun: str, then: Rows, now: Rows) -> _Part:
             if distance and _is_of_the_clock(name) and before.get(name) is not None and after.get(name) is not None:
                 clock.add(name)
             elif distance:
-                found = _Difference(distance, name, str(before.get(name)), str(after.get(name)))
+                found = ValueDifference(distance, name, str(before.get(name)), str(after.get(name)))
                 differ[name] = max(differ.get(name, found), found)
-    aside, words = tuple(sorted(clock)), f"; not compared: {_all(sorted(clock))}" if clock else ""
+    aside, words = tuple(sorted(clock)), f"; not compared: {all_of(sorted(clock))}" if clock else ""
     if columns <= clock | {_FILE}:
-        return _Part(what, 0, False, False, f"none but those of the clock were recorded{words}", aside)
+        return ComparedPart(what, 0, False, False, f"none but those of the clock were recorded{words}", aside)
     if not differ:
-        return _Part(what, len(then), True, True, f"{plural(len(then), noun)} equal{words}", aside)
-    evidence = f"{len(differ)} of {len(columns)} columns differ, by at most: {_largest_first(differ.values())}{words}"
-    return _Part(what, len(then), False, max(differ.values()).by <= Tolerance.epoch_loss, evidence, aside)
+        return ComparedPart(what, len(then), True, True, f"{plural(len(then), noun)} equal{words}", aside)
+    evidence = f"{len(differ)} of {len(columns)} columns differ, by at most: {largest_first(differ.values())}{words}"
+    return ComparedPart(what, len(then), False, max(differ.values()).by <= Tolerance.epoch_loss, evidence, aside)
 
 
 def _is_of_the_clock(name: str) -> bool:
@@ -345,74 +313,6 @@ def _distance(before: Any, after: Any) -> float:
     except OverflowError:  # a whole number that no float can hold
         return math.inf
     return span if math.isfinite(span) else math.inf
-
-
-def _compare_trails(then: RunFolder, now: RunFolder) -> tuple[_Part, Divergence | None, float, int]:
-    """The trails of both runs' processes, in the order of their starts; where they diverge, and how far losses do."""
-    before, after = _trails(then.trails), _trails(now.trails)
-    if not before:
-        return _Part("trail", 0, False, False, "none was recorded"), None, 0.0, 0
-    steps, first = 0, None
-    if len(before) != len(after):
-        words = f"{plural(len(before), 'trail')} then, {len(after)} now"
-        return _Part("trail", len(before), False, False, words), None, 0.0, 0
-    places: list[str] = []
-    losses: list[_Difference] = []
-    for number, (one, other) in enumerate(zip(before, after, strict=True), 1):
-        a, b = Trail(one), Trail(other)
-        largest = max((each.by for each in losses), default=0.0)
-        try:
-            found = compare(a, b)
-        except TrailError as error:
-            return _Part("trail", len(before), False, False, error.message), first, largest, steps
-        steps += found.compared
-        if {found.compared} != set(found.lengths):  # what only one of them has was not compared
-            words = f"{found.lengths[0]} steps then, {found.lengths[1]} now, {found.compared} of both"
-            return _Part("trail", len(before), False, False, words), first, largest, steps
-        if found.divergence is not None or not found.identical:
-            first = first or found.divergence
-            which = f"trail {number} of {len(before)}, " if len(before) > 1 else ""
-            places.append(f"{which}{_where(found.divergence)}")
-            losses += _loss_differences(a, b, which)
-    if not places:
-        return _Part("trail", steps, True, True, f"{plural(steps, 'step')} equal bit for bit"), None, 0.0, steps
-    largest = max((each.by for each in losses), default=0.0)
-    distance = f"losses: {_largest_first(losses) or 'equal'}" if largest < math.inf else "losses cannot be compared"
-    evidence = f"{bounded('; '.join(places))}; {distance}"
-    return _Part("trail", steps, False, largest <= Tolerance.loss, evidence), first, largest, steps
-
-
-def _where(first: Divergence | None) -> str:
-    return "" if first is None else f"bits differ from step {first.step} ({_all(first.tensors) or 'the loss alone'})"
-
-
-def _loss_differences(first: Trail, second: Trail, which: str) -> list[_Difference]:
-    """The largest differences of the losses of steps that both have, by infinity where no loss was seen."""
-    import numpy as np
-
-    one, other = shared_records(first, second)
-    a, b = (np.ascontiguousarray(rows[:, 1]).view(np.float64) for rows in (one, other))
-    if not ((a != 0) & np.isfinite(a)).any():  # nothing but hashes, of which none is near another
-        return [_Difference(math.inf, f"{which}loss", "none", "none")]
-    with np.errstate(all="ignore"):
-        spans = np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))
-    spans[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
-    spans = np.nan_to_num(spans, nan=math.inf)
-    rows = [int(row) for row in np.argsort(-spans, kind="stable")[:_LOSSES] if spans[row]]
-    return [
-        _Difference(float(spans[row]), f"{which}step {int(one[row, 0])}", repr(float(a[row])), repr(float(b[row])))
-        for row in rows
-    ]
-
-
-def _trails(folder: Path) -> list[Path]:
-    """The trails in a folder: trail-PID-NANOSECONDS-NUMBER.bin, in the order of their processes' starts."""
-    found = [path for path in folder.glob("trail-*.bin") if path.is_file() and not path.is_symlink()]
-    return sorted(found, key=lambda path: [int(part) for part in path.stem.split("-")[2:] if part.isdecimal()])
-
-
-def _all(names: Iterable[str]) -> str:
-    return bounded(", ".join(names))
 
 
 def _briefly(evidence: str) -> str:
