@@ -29,7 +29,7 @@ timing |= {{"peak_memory_bytes": 1, "peak_device_memory_bytes": 0}}
 kinds = ["trainable_parameters", "buffers", "linear_layers", "delinear_layers"]
 kinds += ["conv2d_layers", "deconv2d_layers", "batchnorm2d_layers"]
 result = {{"outcome": "completed", "epochs": 1, "steps": steps, "device": "cpu", "error": None}}
-header = json.dumps({{"schema": "urn:ndrepro:trail:v1", "tensors": []}}).encode()
+header = json.dumps({{"schema": "urn:ndrepro:trail:v1", "tensors": []}}, separators=(",", ":")).encode()
 records = b"".join(struct.pack("<Qd", step, float(step > 0)) for step in range(steps + 1))
 header += b" " * (-(12 + len(header)) % 64)
 contents = {{
