@@ -275,7 +275,7 @@ def _given(
     place, lines = prepared.place, prepared.environment.differences
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
     found = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES))) if repetition.inputs.exists() else ()
-    read = {file.path for file in found}
+    read = {file.path for file in found} | {*place.of_environment}
     # what the sandbox shows under another path is not there for the recorder
     read |= {str(path) for path in place.mapped} | {str(path) for path in place.mapped.values()}
     unread = [file.path for file in prepared.command.inputs if file.path not in read]

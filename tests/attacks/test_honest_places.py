@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from program_projects import current_folder
-from strange_programs import CONFINED, Stranger, manifest_of
+from strange_programs import CONFINED, Stranger, manifest_of, statuses
 
 from ndrepro import api
 from ndrepro.protocol.program_record import ProgramRecord
@@ -136,6 +136,42 @@ def test_settings_of_the_system_are_the_machine_s(tmp_path: Path) -> None:
     text = "open('/etc/passwd').read(); open('out.txt', 'w').write('0.6')\n"
     author = Stranger.make(tmp_path / "a", {"train.py": text})
     assert author.reproduce(author.record(outputs=("out.txt",))).verdict == "identical"
+
+
+def test_files_of_the_system_are_the_machine_s_where_they_are_equal(tmp_path: Path) -> None:
+    """As /usr/share/zoneinfo/UTC, which pandas reads. Before: named as a file that is not plain text."""
+    text = "open('/usr/bin/env', 'rb').read(); open('out.txt', 'w').write('0.6')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    run = author.record(outputs=("out.txt",))
+    found = author.reproduce(run)
+    assert (found.verdict, statuses(found)["inputs"]) == ("identical", "checked")
+    assert "/usr/bin/env" not in str(found.claims)
+    author.claim_inputs(
+        run, lambda files: [{**each, "sha256": "0" * 64} if each["path"][0] == "/" else each for each in files]
+    )
+    found = author.reproduce(run)
+    assert found.verdict == "undecided" and "another file here (/usr/bin/env)" in str(found.plan.differences)
+
+
+def test_what_is_looked_for_again_need_not_be_read_again(tmp_path: Path, home: Path) -> None:
+    """Matplotlib's list of fonts. Before: the claim on inputs was not checked."""
+    (fonts := home / ".cache/matplotlib/fontlist-v3.json").parent.mkdir()
+    fonts.write_text("{}")
+    text = (
+        f"import os\nif os.path.exists({str(fonts)!r}): open({str(fonts)!r}).read()\nopen('out.txt', 'w').write('1')\n"
+    )
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    found = author.reproduce(author.record(outputs=("out.txt",)))
+    assert (found.verdict, statuses(found)["inputs"]) == ("identical", "checked")
+
+
+@pytest.mark.parametrize("option", ["--config=", "+data.path=", "a=b="])
+def test_a_path_behind_an_equals_sign_is_that_of_the_private_folder(tmp_path: Path, option: str) -> None:
+    """Before: the recorded folder, which is not shown, and the program failed."""
+    text = "import sys; open('out.txt', 'w').write(open(sys.argv[1].split('=')[-1]).read())\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "c.json": "{}"})
+    run = author.record(sys.executable, "train.py", f"{option}{author.root}/c.json", outputs=("out.txt",))
+    assert author.reproduce(run).verdict == "identical"
 
 
 class Inner(Stranger):

@@ -239,9 +239,12 @@ def _home(plan: ProgramPlan) -> str:
 
 
 def _moved(word: str, top: Path, place: Path) -> str:
-    """A word that names a path of the recorded folder names that of the private one."""
-    path = Path(word)
-    return str(place / os.path.relpath(path, top)) if path.is_absolute() and is_below(path, top) else word
+    """A word that names a path of the recorded folder, or has it behind "=", names that of the private one."""
+    for start in (0, *(found.end() for found in re.finditer("=", word))):
+        path = Path(word[start:])
+        if path.is_absolute():
+            return word[:start] + str(place / os.path.relpath(path, top)) if is_below(path, top) else word
+    return word
 
 
 def _variables(recorded: Mapping[str, str], environment: ProgramEnvironment) -> dict[str, str]:

@@ -54,6 +54,7 @@ class PrivateFolder:
         uncommitted: source among the inputs that the recorded commit does not have.
         beside_commit: the recorded paths of all inputs that it does not have.
         unlisted: folders without files, and links to folders, in declared data, which no digest binds.
+        of_environment: inputs that are the machine's or of an installation, which are not brought.
         repositories: what it has for questions to git.
         differences: where the code is not what was recorded, in words.
     """
@@ -70,6 +71,7 @@ class PrivateFolder:
     elsewhere: tuple[str, ...]
     differences: tuple[str, ...]
     unlisted: tuple[str, ...]
+    of_environment: tuple[str, ...]
     repositories: GivenRepositories
 
     @property
@@ -145,6 +147,7 @@ def build(
         tuple(inputs.elsewhere),
         (*differences, *(f"git: {words}" for words in given.differences)),
         tuple(inputs.unlisted),
+        tuple(inputs.of_environment),
         given,
     )
 

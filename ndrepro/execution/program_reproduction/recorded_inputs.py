@@ -26,7 +26,7 @@ from ndrepro.execution.program_reproduction.data_elsewhere import (
 )
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData, is_of_git
 from ndrepro.execution.programs.input_files import OPENED, is_code, is_source
-from ndrepro.execution.sandbox.confinement import settings_of_the_system
+from ndrepro.execution.sandbox.confinement import is_of_the_system, settings_of_the_system
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramFile, is_below
@@ -50,7 +50,8 @@ class RecordedInputs:
     """Brings inputs one by one. Arguments as those of ``private_folder.build``.
 
     Attributes:
-        shown, mapped, missing, wanted, uncommitted, beside_commit, elsewhere, unlisted: see ``PrivateFolder``.
+        shown, mapped, missing, wanted, uncommitted, beside_commit, elsewhere, unlisted, of_environment: see
+            ``PrivateFolder``.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class RecordedInputs:
         self.beside_commit: list[str] = []
         self.elsewhere: list[str] = []
         self.unlisted: list[str] = []
+        self.of_environment: list[str] = []
         self.wanted = 0
 
     def bring_data(self, data: RecordedData) -> None:
@@ -118,11 +120,11 @@ class RecordedInputs:
         system's that every sandbox shows, which is the machine's, and what is made again of these and of source.
         """
         path = self._recorded / file.path
-        is_of_machine = path in settings_of_the_system() or _CACHE.search(str(path))
-        if is_of_machine or any(part in _ENVIRONMENT for part in path.parts):
+        here = self._here(path)
+        if self._is_of_environment(file, path, here):
+            self.of_environment.append(file.path)
             return
         self.wanted += 1
-        here = self._here(path)
         if not self._has_commit and self._unpack(file, here):
             self.beside_commit.append(file.path)
             return
@@ -140,6 +142,14 @@ class RecordedInputs:
             self.beside_commit.append(file.path)
         if is_new and (is_code if here is None else is_source)(file.path):
             self.uncommitted.append(file.path)
+
+    def _is_of_environment(self, file: ProgramFile, path: Path, here: Path | None) -> bool:
+        """Whether an input belongs to the machine or to an installation, and not to the program."""
+        if path in settings_of_the_system() or _CACHE.search(str(path)):
+            return True
+        if any(part in _ENVIRONMENT for part in path.parts):
+            return True
+        return here is None and is_of_the_system(path) and file.sha256 is not None and digest_of(path) == file.sha256
 
     def _fill_pointers(self, path: Path, here: Path, expected: Mapping[str, str]) -> tuple[str, ...]:
         """Have the content of declared data behind the pointers of Git LFS that the commit has; their names."""

@@ -205,6 +205,17 @@ def settings_of_the_system() -> frozenset[Path]:
     return frozenset(Path(name) for name in _SYSTEM.split() if name.startswith("/etc/"))
 
 
+def is_of_the_system(path: Path) -> bool:
+    """Whether a path is below /usr, where the system's packages put files that every confined process sees, and leads
+    nowhere else. Others than they write below /usr/local and /usr/src.
+    """
+    places = {path, path.resolve()}
+    return all(
+        each.is_relative_to("/usr") and not any(each.is_relative_to(f"/usr/{name}") for name in ("local", "src"))
+        for each in places
+    )
+
+
 def existing(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Those of the paths where something is."""
     return tuple(path for path in paths if path.exists())
