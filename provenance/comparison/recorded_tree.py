@@ -149,11 +149,15 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
         # too many to be named are all that git would convert
         names = [*entries] if len(names) < count_of(converted) else [name for name in names if name in entries]
         settings = {name: str(value) for name, value in settings.items() if name in CONVERSION_SETTINGS}
-        if other := at_hand.check_out(tree, place, names, settings):
+        other, line_ends = at_hand.check_out(tree, place, names, settings)
+        if other or line_ends:
             how = "".join(f"{name}={value}, " for name, value in sorted(settings.items()))
+            parts = [", ".join(other)] if other else []
+            parts += [f"in line ends alone: {', '.join(line_ends)}"] if line_ends else []
+            count = len(other) + len(line_ends)
             caveats.append(
-                f"git converted what its commit shows ({how}the commit's attributes; files: {len(other)}): "
-                + ", ".join(other)
+                f"git converted what its commit shows ({how}the commit's attributes; files: {count}): "
+                + "; ".join(parts)
             )
     for path, (mode, oid) in entries.items():
         if mode == SUBMODULE:

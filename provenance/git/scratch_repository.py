@@ -37,6 +37,8 @@ _SETTINGS = {**_NO_FILES, "core.commitGraph": "false", "core.logAllRefUpdates": 
 _NEUTRAL = "* -text -filter -ident -working-tree-encoding !eol !crlf !diff\n"
 # `ident` takes out whatever stands between "$Id:" and "$", which may be code
 _NO_KEYWORDS = "* -ident\n"
+# of a line without an end
+_PART_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,17 @@ class TreeEntry:
     oid: str
 
 
-def _digest(path: Path) -> str:
-    """The SHA-256 of a tree's file; "" for what is none."""
+def _digests(path: Path) -> tuple[str, str]:
+    """The SHA-256 of a tree's file, and that of its text with the line ends of Unix; empty for what is none."""
     try:
-        return file_digest(path, follow_symlinks=False).sha256
+        found = file_digest(path, follow_symlinks=False).sha256
     except DigestError:
-        return ""
+        return "", ""
+    text = hashlib.sha256()
+    with path.open("rb") as file:
+        for line in iter(lambda: file.readline(_PART_BYTES), b""):
+            text.update(line[:-2] + b"\n" if line.endswith(b"\r\n") else line)
+    return found, text.hexdigest()
 
 
 def blob_hash(name_length: int, size: int) -> hashlib._Hash:
@@ -134,19 +141,21 @@ class ScratchRepository:
 
     def check_out(
         self, tree: str, place: Path, converted: Sequence[str], settings: Mapping[str, str]
-    ) -> tuple[str, ...]:
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Write a tree's files to the new folder ``place``: as they are stored, those in ``converted`` as git checks
         them out under ``settings`` and the attributes of the tree itself. Those that this changed are returned: the
-        tree shows something else. Raises SourceError.
+        tree shows something else. Apart from them are those of which only line ends changed. Raises SourceError.
         """
         index = self.new_index()
         index.ask("read-tree", tree)
         index.ask("checkout-index", "--all", "--quiet", f"--prefix={place}/")
         if not converted:
-            return ()
-        stored = [_digest(place / path) for path in converted]
+            return (), ()
+        stored = [_digests(place / path) for path in converted]
         self.convert(index, place, converted, settings)
-        return tuple(path for path, before in zip(converted, stored, strict=True) if _digest(place / path) != before)
+        pairs = zip(converted, stored, map(_digests, (place / path for path in converted)), strict=True)
+        changed = [(path, before[1] == now[1]) for path, before, now in pairs if before[0] != now[0]]
+        return tuple(path for path, ends in changed if not ends), tuple(path for path, ends in changed if ends)
 
     def convert(self, index: Repository, place: Path, paths: Sequence[str], settings: Mapping[str, str]) -> None:
         """Write paths of an index into the folder ``place`` as git checks them out under ``settings`` and the

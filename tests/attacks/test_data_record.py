@@ -139,3 +139,38 @@ def test_an_array_that_is_in_a_file_twice_is_refused(tmp_path: Path) -> None:
             np.lib.format.write_array(stream, labels[::-1])
         with pytest.raises(DataError, match="an array is in it twice"):
             load(place)
+
+
+def test_two_data_sets_in_one_file_are_refused_and_other_arrays_named(tmp_path: Path) -> None:
+    """Before, the second was ignored without a word: a result on data that a reader of the file does not expect."""
+    images, labels = np.zeros((6, 8, 8), dtype=np.uint8), np.arange(6) % 3
+    arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+    place = tmp_path / "data.npz"
+    np.savez(place, **arrays, val_images=images, val_labels=labels)
+    found = load(place).describe()["left_out"]
+    assert found["examples"] == ["val_images", "val_labels"] and found["reasons"] == {"array that is not used": 2}
+    np.savez(place, **arrays, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    with pytest.raises(DataError, match="x_train, x_test and train_images, test_images: which is meant is not known"):
+        load(place)
+
+
+def test_data_of_no_published_digest_are_named_by_the_repetition(honest: Finished, tmp_path: Path) -> None:
+    """Before: the claim was "checked" where nobody knows the published files, and where the run alone said so."""
+    folders = copied(honest.folder, tmp_path / "then"), copied(honest.folder, tmp_path / "now")
+    kept = folders[0].dataset.read_text()
+    unknown = "no published digest is known for them, so whether they are the published digits was not checked"
+    other = "they are not the published files of digits"
+    for then, now, words in ((None, None, unknown), (False, None, other), (None, False, other)):
+        for folder, official in zip(folders, (then, now), strict=True):
+            folder.dataset.write_text(json.dumps({**json.loads(kept), "canonical": official}))
+        claims = {each.name: each for each in judge(*folders).claims}
+        assert words in claims["data"].evidence
+        assert (
+            ("canonical: " in claims["facts of the data"].evidence)
+            if then is not now
+            else ("facts of the data" not in claims)
+        )
+    assert (
+        "published files"
+        not in next(c for c in judge(honest.folder, honest.folder).claims if c.name == "data").evidence
+    )

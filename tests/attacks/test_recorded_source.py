@@ -22,6 +22,8 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import ClaimCheck
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.capture import source
+from provenance.comparison.kept_source import differs
+from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.formats.digest import bytes_digest
 
 HONEST, EVIL = "accuracy = 0.6\n", "accuracy = 0.9999\n"
@@ -94,6 +96,24 @@ def test_a_patch_of_a_file_in_another_encoding(checkout: Path, tmp_path: Path, y
     claim = claim_on(found, run)
     assert claim.status == "not checked" and "git converted what its commit shows" in claim.evidence
     assert "ndrepro/train.py" in claim.evidence
+
+
+def test_line_ends_hide_no_other_conversion(checkout: Path, tmp_path: Path) -> None:
+    """Before: sixty files with other line ends, of long names, stood before the one that is other code."""
+    attributes = "zcode/train.py working-tree-encoding=ISO646-JP\ndocs/** text eol=crlf\n"
+    (checkout / ".gitattributes").write_text(attributes)
+    names = [f"docs/chapter-{number:02d}-on-something-that-is-explained-at-length.md" for number in range(60)]
+    for name in (*names, "zcode/train.py"):
+        (checkout / name).parent.mkdir(exist_ok=True)
+        (checkout / name).write_bytes(b"one\r\n" if name in names else b'accuracy = "\\"\n')
+    commit(checkout)
+    found = recorded(checkout, tmp_path / "run")
+    assert not differs(found.dependencies[0].annotations or {})
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(checkout), str(clone))
+    state = SourceState(found.dependencies[0].annotations or {}, tmp_path / "run")
+    (caveat,) = check_out(state, clone, tmp_path / "again")
+    assert f"files: 61): zcode/train.py; in line ends alone: {names[0]}, {names[1]}, " in caveat
 
 
 @pytest.mark.parametrize("place", ["ndrepro/train.py", "ndrepro", "ndrepro/train.py/a.py"])

@@ -30,7 +30,9 @@ class DataEvidence:
 
 
 def compare_data(then: DataRecord, now: DataRecord) -> DataEvidence:
-    """The run's record beside the repetition's, in words that say where it used fewer images than were published."""
+    """The run's record beside the repetition's, in words that say where they are not known to be the published data, or
+    fewer images than were published.
+    """
     found, published = _compare(then, now), DATASETS.get(then.name)
     if published is None:
         return found
@@ -39,7 +41,18 @@ def compare_data(then: DataRecord, now: DataRecord) -> DataEvidence:
         ("scored", then.scored_images, published.test_images),
     )
     fewer = [f"{what} images: {used:,}, published are {whole:,}" for what, used, whole in counts if used < whole]
-    return replace(found, words="; ".join([found.words, *fewer]))
+    return replace(found, words="; ".join([found.words, *_not_published(then, now), *fewer]))
+
+
+def _not_published(then: DataRecord, now: DataRecord) -> tuple[str, ...]:
+    """That a run does not read the published files, or by the repetition's reader nobody knows: the run's own record
+    says what its author likes.
+    """
+    if then.official:
+        return ()  # which is compared
+    if False in (then.official, now.official):
+        return (f"they are not the published files of {then.name}",)
+    return (f"no published digest is known for them, so whether they are the published {then.name} was not checked",)
 
 
 def _compare(then: DataRecord, now: DataRecord) -> DataEvidence:
@@ -63,8 +76,6 @@ def _compare(then: DataRecord, now: DataRecord) -> DataEvidence:
             return DataEvidence(FAILED, "the run records them as the official files, which they are not", same)
         words = f"{words}; the run records the official files, and the repetition's are not known as such"
         return DataEvidence(FLAGGED, words, same)
-    if then.official is False:
-        words = f"{words}; they are not the published files of {then.name}"
     return DataEvidence(CHECKED if same else NOT_CHECKED, words, same, bool(then.contents))
 
 

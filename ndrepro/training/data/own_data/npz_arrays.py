@@ -12,6 +12,7 @@ import numpy as np
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.own import OWN_DATASET
 from ndrepro.training.data.own_data.limits import expect_unpacked
+from ndrepro.training.data.readers.class_folders import LeftOut
 from ndrepro.training.data.readers.images import Images, Split, read_source
 
 # training images and labels, test images and labels, as Keras, MedMNIST and scikit-learn's examples call them
@@ -26,7 +27,7 @@ def load(path: Path) -> Images:
     """The data set in a file ``.npz``. Raises DataError naming the file or array, and what was expected."""
     content, source = read_source(path, path.name)
     try:
-        names, arrays = _arrays(path, content)
+        names, arrays, others = _arrays(path, content)
     except DataError:
         raise
     except Exception as error:  # the readers of zip files and of arrays raise a dozen kinds for damaged ones
@@ -35,27 +36,34 @@ def load(path: Path) -> Images:
     train, test = (_split(path, arrays, names[first], names[first + 1]) for first in (0, 2))
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     expect_matching(path, train, test, classes)
-    return Images(OWN_DATASET, train, test, tuple(map(str, range(classes))), (source,), None, "npz arrays")
+    unused = LeftOut(tuple((name, "array that is not used") for name in others))
+    return Images(OWN_DATASET, train, test, tuple(map(str, range(classes))), (source,), None, "npz arrays", unused)
 
 
-def _arrays(path: Path, content: bytes) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """The names and arrays of the four that are wanted; others are not unpacked, whatever they would take."""
+def _arrays(path: Path, content: bytes) -> tuple[tuple[str, ...], dict[str, np.ndarray], list[str]]:
+    """The names and arrays of the four that are wanted, and the names of the others, which are not unpacked, whatever
+    they would take.
+    """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
         if len(sizes) < len(archive.infolist()):  # of which readers take the first or the last
             raise DataError(f"{path}: an array is in it twice", "write it anew with numpy.savez")
-    names = next((each for each in ARRAYS if set(each) <= sizes.keys()), None)
-    if names is None:
+    sets = [each for each in ARRAYS if set(each) <= sizes.keys()]
+    if len(sets) > 1:
+        both = " and ".join(f"{each[0]}, {each[2]}" for each in sets)
+        raise DataError(f"{path}: several data sets, {both}: which is meant is not known", "keep one in the file")
+    if not sets:
         raise DataError(
             f"{path}: arrays {', '.join(sorted(sizes)[:20]) or 'none'}",
             "it needs " + ", or ".join(", ".join(each) for each in ARRAYS),
         )
+    names = sets[0]
     expect_unpacked(path, sum(sizes[name] for name in names), len(content), "store it with numpy.savez")
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in names}
     if odd := next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None):
         raise DataError(f"{path}: {odd} is no array", "write it anew with numpy.savez")
-    return names, arrays
+    return names, arrays, sorted(sizes.keys() - set(names))
 
 
 def _split(path: Path, arrays: Mapping[str, np.ndarray], images_name: str, labels_name: str) -> Split:

@@ -25,7 +25,7 @@ from ndrepro.training.data.own_data import npz_arrays
 from ndrepro.training.data.own_data.limits import expect_unpacked
 from ndrepro.training.data.own_data.saved_dataset import SavedSplit, is_saved, read_saved
 from ndrepro.training.data.readers import folder
-from ndrepro.training.data.readers.class_folders import LeftOut, class_names, images_below
+from ndrepro.training.data.readers.class_folders import NOT_USED, LeftOut, class_names, images_below
 from ndrepro.training.data.readers.decoding import FORMATS, decode, in_threads
 from ndrepro.training.data.readers.images import Images, Split, counted, read_source
 
@@ -98,7 +98,11 @@ def _from_saved(root: Path) -> Images:
     train, test = (_decoded(split, shape) for split in (saved.train, saved.test))
     npz_arrays.expect_matching(root, train, test, len(saved.train.classes))
     files = (saved.listing, *saved.train.files, *saved.test.files)
-    unused = LeftOut(tuple((name, "split that is not used") for name in saved.unused))
+    splits = (saved.train.folder.name, saved.test.folder.name)
+    folders = [f"{split}/{name}" for split in splits for name in class_names(root, split)[0]]
+    unused = LeftOut(
+        (*((name, NOT_USED) for name in saved.unused), *((name, "folder of a saved split") for name in folders))
+    )
     reader = "Hugging Face datasets, save_to_disk"
     return Images(OWN_DATASET, train, test, saved.train.classes, files, None, reader, unused)
 

@@ -24,6 +24,7 @@ HIDDEN = "hidden (the name begins with a dot)"
 NO_IMAGE = "no image by suffix or content"
 NO_REGULAR_FILE = "no regular file"
 OUTSIDE = "outside of the class folders"
+NOT_USED = "split that is not used"
 _EXAMPLES = 10
 # ImageNet has 1.33 million; links to folders can make any number of a few files
 _MOST_ENTRIES = 2_000_000

@@ -25,7 +25,7 @@ import numpy as np
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
 from ndrepro.training.data.readers import published
-from ndrepro.training.data.readers.class_folders import LeftOut, check_same_classes, class_names, images_below
+from ndrepro.training.data.readers.class_folders import NOT_USED, LeftOut, check_same_classes, class_names, images_below
 from ndrepro.training.data.readers.decoding import check_whole
 from ndrepro.training.data.readers.digest_cache import digests
 from ndrepro.training.data.readers.images import SourceFile, read_source
@@ -43,12 +43,15 @@ _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 
 @dataclass(frozen=True)
 class _Layout:
-    """``top``: what names of files are relative to; the two splits' folders; where label files may lie."""
+    """``top``: what names of files are relative to; the two splits' folders; where label files may lie; the test images
+    beside validation images, which are not read.
+    """
 
     top: Path
     train: Path
     val: Path
     labels: tuple[Path, ...]
+    unused: tuple[Path, ...]
 
     def named(self, path: Path) -> str:
         """The name of a file or folder below ``top``."""
@@ -84,20 +87,22 @@ def load(root: Path, devkit: published.PublishedFile = _DEVKIT_ARCHIVE) -> Photo
     train_split = _split(layout.top, files[: len(train)], list(train.values()), classes)
     test_split = _split(layout.top, files[len(train) :], list(val.values()), classes)
     everything = tuple(sorted((*files, *label_files), key=lambda file: file.name))
-    left_out = beside_train + among_train + left_out
+    others = map(layout.named, layout.unused)
+    unused = LeftOut(tuple((name, NOT_USED) for name in others if class_names(layout.top, name)[0]))
+    left_out = beside_train + among_train + left_out + unused
     return Photographs(_NAME, train_split, test_split, classes, everything, None, reader, left_out)
 
 
 def _layout(root: Path) -> _Layout:
     for prefix in (_KAGGLE, f"{_NAME}/{_KAGGLE}", "Data/CLS-LOC", ".", _NAME):
         base = (root / prefix).resolve()
-        val = next((base / name for name in ("val", "test") if (base / name).is_dir()), None)
-        if (base / "train").is_dir() and val is not None:
+        splits = [base / name for name in ("val", "test") if (base / name).is_dir()]
+        if (base / "train").is_dir() and splits:
             # above ILSVRC, where there is one, so that names do not depend on where root points
             top = base.parents[2] if base.parts[-3:] == tuple(_KAGGLE.split("/")) else base
             sets = top / "ILSVRC" / "ImageSets"
             places = (top, top / "ILSVRC", sets, sets / "CLS-LOC", base)
-            return _Layout(top, base / "train", val, tuple(dict.fromkeys(places)))
+            return _Layout(top, base / "train", splits[0], tuple(dict.fromkeys(places)), tuple(splits[1:]))
     raise DataError(
         f"{root}: neither {_KAGGLE}/train and val nor train/CLASS and val/CLASS are there",
         "unpack Kaggle's imagenet-object-localization-challenge.zip there as it is, or name a folder of class folders, "

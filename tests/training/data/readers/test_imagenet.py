@@ -316,6 +316,8 @@ def test_what_is_left_out_of_both_splits_is_recorded(kaggle: Path, folders: Path
         (root / "train" / WNIDS[0] / "._x.JPEG").write_bytes(b"")
         (root / val / "list.txt").write_text("")
         assert imagenet.load(root).describe()["left_out"]["count"] == 2
+    (folders / "test" / WNIDS[0]).mkdir(parents=True)
+    assert "split that is not used" in imagenet.load(folders).describe()["left_out"]["reasons"]
 
 
 def test_a_photograph_that_becomes_a_pipe_is_refused_and_not_waited_for(kaggle: Path) -> None:
