@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # of what is there before the start, the smallest first: some seconds
 _EARLIER_BYTES, _EARLIER_FILES = 1 << 30, 50_000
+# kinds of standard input in which there may be something
+_INPUTS = ("pipe", "file", "terminal")
 
 
 def of_program(
@@ -83,6 +86,7 @@ def of_program(
     inputs, environment = _given(prepared, then, now, finished.folder)
     manifests = (original.manifest, again)
     of_code = tuple(programs_of_the_code(prepared, ProgramRecord.of(original.manifest).interpreters))
+    of_code += tuple(_others_than_compared(prepared, again))
     environment = _of_one_python(environment, of_code, (original.folder, finished.folder), manifests)
     judgement = judge_program(
         then,
@@ -95,7 +99,8 @@ def of_program(
         repeats=_repeats(finished.folder),
     )
     judgement = replace(judgement, claims=(*judgement.claims, *_stayed(original.manifest)))
-    computed = _not_computed(now, had, unread, given, place.working_folder)
+    had_input = str(ProgramRecord.of(original.manifest).streams.get("stdin"))
+    computed = _not_computed(now, had, unread, given, had_input, place.working_folder)
     return attested(original, plan, (finished.folder,), (judgement,), (*computed, *code), options)
 
 
@@ -125,11 +130,12 @@ def _not_computed(
     had: EarlierContents,
     unread: int,
     given: Sequence[str],
+    had_input: str,
     working_folder: Path,
 ) -> tuple[ClaimCheck, ...]:
     """The claim that no repetition checks: that outputs were computed. It names those that repeat what the recorded
-    code and inputs had, how many of these were not read, and the words that were ``given``; () without outputs and
-    metrics.
+    code and inputs had, how many of these were not read, the words that were ``given``, and a standard input that the
+    program had of the kind ``had_input``; () without outputs and metrics.
     """
     from provenance.formats.digest import file_digest
 
@@ -145,6 +151,7 @@ def _not_computed(
     ]
     words = "equal outputs show what this code writes; whether it computes that, its reader sees"
     words += f"; {plural(unread, 'file')} of code and inputs were not compared with them" if unread else ""
+    words += f"; its standard input was a {had_input}, and is empty now" if had_input in _INPUTS else ""
     words += f"; beside its arguments the record gave it {bounded(', '.join(given))}" if given else ""
     if found:
         many = (
@@ -164,11 +171,14 @@ def _unread_files(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
 
 
 def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
-    """The claim that the code is what the recorded commit shows, with the recorded patch and untracked files."""
+    """The claim that the code is what the recorded commit shows, with the recorded patch and untracked files; it names
+    the command.
+    """
     code, differences = prepared.execution.code, prepared.place.differences
     words = [f"commit {code.commit}"] if code.commit else []
     words += [f"patched: {', '.join(code.changed)}"] if code.changed else []
     words += [f"untracked: {', '.join(each.path for each in code.untracked)}"] if code.untracked else []
+    words += [f"command: {shlex.join(prepared.command.words)}"]
     return claim(RECORDED_CODE, None if differences else True, bounded("; ".join([*differences, *words])))
 
 
@@ -191,10 +201,14 @@ def _of_one_python(
     from provenance.observation.process_record import read_processes
 
     others = [*of_code]
+    versions = []
     for manifest in manifests:
         first, *rest = ProgramRecord.of(manifest).interpreters or (None,)
         places = [(os.path.dirname(each.executable), each.version) for each in (first, *rest) if each is not None]
         others += [f"{place} ({version})" for place, version in places[1:] if (place, version) != places[0]]
+        versions.append(", ".join(sorted({version for _, version in places})) or "none")
+    if versions[0] != versions[-1]:
+        others.append(f"Python {versions[0]} then, {versions[-1]} now")
     for folder in folders:
         try:
             problems = [problem for each in read_processes(folder.processes) for problem in each.problems]
@@ -205,6 +219,17 @@ def _of_one_python(
         return environment
     words = f"it also ran what is not compared: {bounded(', '.join(dict.fromkeys(others)))}; {environment.evidence}"
     return claim(environment.name, None, words)
+
+
+def _others_than_compared(prepared: ProgramPlan, again: Manifest) -> Iterator[str]:
+    """The Pythons of the repetition that are not the environment's."""
+    from ndrepro.protocol.program_record import ProgramRecord
+
+    environment = prepared.environment
+    compared = {os.path.dirname(path) for path in (environment.executable, *environment.interpreters)}
+    for each in ProgramRecord.of(again).interpreters:
+        if os.path.dirname(each.executable) not in compared:
+            yield f"{each.executable} ({each.version})"
 
 
 def _repeats(folder: RunFolder) -> bool:

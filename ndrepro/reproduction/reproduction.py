@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.verdicts import FAILED, FLAGGED, INCONSISTENT, PASSING, UNDECIDED, VERDICTS, ClaimCheck
 from ndrepro.text.plain_json import plain
+from ndrepro.text.visible import spelled
 
 if TYPE_CHECKING:
     from ndrepro.analysis.verdicts.reproduction_verdict import Judgement
@@ -120,10 +121,18 @@ def attested(
     claims: tuple[ClaimCheck, ...],
     options: RunOptions,
 ) -> Reproduction:
-    """The reproduction, with its verdict signed."""
+    """The reproduction, with its verdict signed. Names in claims are their author's: nothing in them is left to look
+    like something else.
+    """
     from ndrepro.execution.reproduce.verdict_attestation import attest
 
+    claims = _spelled(claims)
+    judgements = tuple(replace(each, claims=_spelled(each.claims)) for each in judgements)
     run, roots = original.manifest.invocation_id, tuple(folder.root for folder in folders)
     found = Reproduction(run, plan, roots, judgements, claims)
     file = attest(original.folder, folders, found.predicate, options.runs, options.home)
     return replace(found, attestation=file)
+
+
+def _spelled(claims: tuple[ClaimCheck, ...]) -> tuple[ClaimCheck, ...]:
+    return tuple(replace(each, evidence=spelled(each.evidence)) for each in claims)

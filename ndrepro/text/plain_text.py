@@ -13,15 +13,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ndrepro.text.visible import SEEN
 from provenance.formats.bounded_read import open_regular
 
 _MOST_BYTES, _START_BYTES = 1 << 20, 1 << 12
 _COLUMNS, _TAB = 200, 8
-_OTHER_INTERPRETER = re.compile(rb"#!(?!.*python)")
+_OTHER_INTERPRETER = re.compile(rb"#!(?! ?(?:/[\w./-]*/|/usr/bin/env )python[\d.]*(?: -[A-Za-z]+)*\r?(?:\n|\Z))")
 # in a text with tabs
 _TABS = re.compile("[^\t\n]\t|(?m:^)  ")
-# letters of Latin-1 that NFKC leaves as they are, and signs that look like no ASCII character
-_SEEN = "À-ÖØ-öø-ÿ±§°→←↑↓↔≤≥≠≈∞√"
 # others, which Python takes for parts of no name: punctuation, arrows, lines, pictures
 _SIGNS = (
     "\xa1\xab\xb7\xbb\xbf\xd7\xf7\u2010-\u2027\u2030-\u203e\u2041-\u2053\u2055-\u205e\u2192-\u27bf\U0001f300-\U0001faff"
@@ -31,8 +30,8 @@ _UTF_8 = "(?:utf[-_]?8|(?:us-)?ascii)"
 _OBSTACLES = (
     ("a carriage return", re.compile("\r")),
     ("a control character", re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")),
-    ("letters or invisible characters beyond ASCII", re.compile(f"[^\t\n -~{_SEEN}{_SIGNS}]")),
-    ("signs beyond ASCII", re.compile(f"(?![{_SEEN}])[{_SIGNS}]")),
+    ("letters or invisible characters beyond ASCII", re.compile(f"[^\t\n -~{SEEN}{_SIGNS}]")),
+    ("signs beyond ASCII", re.compile(f"(?![{SEEN}])[{_SIGNS}]")),
     ("another encoding", re.compile(rf"(?i)\A(?:.*\n)?[ \t]*#.*?coding[:=][ \t]*(?!{_UTF_8}(?![-\w.]))[-\w.]")),
     (f"more than {_COLUMNS} columns", re.compile(f".{{{_COLUMNS + 1}}}")),
     ("a blank at the end", re.compile(r" (?:\n|\Z)")),
@@ -82,11 +81,12 @@ def reading_obstacle(file: Path) -> ReadingObstacle | None:
 
 
 def _obstacle(content: bytes, *, is_python: bool) -> ReadingObstacle | None:
-    """The same of bytes. At the end of a line blanks and returns mean nothing in Python alone: to a shell "exit" with a
-    return is no exit, and a backslash before a blank continues no line.
+    """The same of bytes. A return before the end of every line means nothing in Python alone: to a shell "exit" with a
+    return is no exit. A blank there may be part of a string, and one behind a backslash ends the statement.
     """
-    if is_python and not _OTHER_INTERPRETER.match(content):
-        content = b"\n".join(line.rstrip(b" \t\r") for line in content.split(b"\n"))
+    is_python = is_python and not _OTHER_INTERPRETER.match(content)
+    if is_python and content.count(b"\r\n") == content.count(b"\n"):
+        content = content.replace(b"\r\n", b"\n")
     try:
         text = content.decode()
     except UnicodeDecodeError:

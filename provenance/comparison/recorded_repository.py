@@ -186,10 +186,11 @@ class _Making:
             return []
 
     def _give_submodule(self, path: str, commit: str) -> GivenRepositories:
-        moved = {entry["path"]: entry.get("commit") for entry in changed_submodules(self._state.recorded)}
-        commit = moved.get(path) or commit
+        changed = {entry["path"]: entry.get("commit") for entry in changed_submodules(self._state.recorded)}
+        moved = changed.get(path) or commit
         try:
-            return give_repository(*submodule(self._state, self._lender, path, commit), self._place / path)
+            given = give_repository(*submodule(self._state, self._lender, path, moved), self._place / path)
+            return given if moved == commit else replace(given, names=(f"commit {moved}", *given.names))
         except SourceError as error:
             return GivenRepositories(differences=(f"no repository ({error.message})",))
 

@@ -3,12 +3,13 @@
     python -I -S inside.py DOCUMENT COMMAND...
 
 COMMAND are the words of what is started. DOCUMENT is JSON: ``processes``, for each process the variables that it gets
-beside the inherited ones; ``unix_sockets``, whether they may make Unix sockets; ``alive``, if there is one, a pipe that
-is closed when whoever asked for the sandbox has gone: bwrap(1) arranges too late to be killed then; ``expected``, if
-there is one, a JSON file with inodes and times of change of what must be at some paths, else nothing is started (exit
-code 125) and the reason is written to the descriptor ``refusal``. All are over when one failed or was killed, and a
-process that is still there ten minutes after the first ended is killed. The exit code is theirs where they agree, else
-128 + n for signal n that ended one, else 1.
+beside the inherited ones; ``unix_sockets``, whether they may make Unix sockets; ``stops_blocked``, whether they begin
+with SIGTERM and SIGINT blocked, since they unblock them once they can take them; ``alive``, if there is one, a pipe
+that is closed when whoever asked for the sandbox has gone: bwrap(1) arranges too late to be killed then; ``expected``,
+if there is one, a JSON file with inodes and times of change of what must be at some paths, else nothing is started
+(exit code 125) and the reason is written to the descriptor ``refusal``. All are over when one failed or was killed, and
+a process that is still there ten minutes after the first ended is killed. The exit code is theirs where they agree,
+else 128 + n for signal n that ended one, else 1.
 
 A read-only mount keeps nobody from connecting to a Unix socket below it, nor does a network namespace where the socket
 has a path. A filter of system calls (seccomp(2)) leaves only the internet's families, which reach the loopback
@@ -95,9 +96,9 @@ def main(document: str, command: list[str]) -> int:
     def give_up(number: int, frame: object) -> None:
         forward(signal.SIGKILL, frame)
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     for variables in asked["processes"]:
-        running[_start(command, variables)] = None
+        running[_start(command, variables, {*before, *(_STOPS if asked["stops_blocked"] else ())})] = None
     for number in _STOPS:
         signal.signal(number, forward)
     signal.signal(signal.SIGALRM, give_up)
@@ -126,11 +127,12 @@ def _await_orphans() -> None:
                 time.sleep(0.01)
 
 
-def _start(command: list[str], variables: dict[str, str]) -> int:
-    """Fork and exec; stops stay blocked, as the command expects: it unblocks them once it can take them."""
+def _start(command: list[str], variables: dict[str, str], blocked: set[int]) -> int:
+    """Fork and exec, with these signals blocked."""
     process = os.fork()
     if process == 0:
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.execve(command[0], command, {**_inherited(), **variables, "NDREPRO_PARENT_PID": str(os.getppid())})
         except OSError as error:
             os.write(2, f"sandbox: {command[0]}: {error.strerror}\n".encode())

@@ -307,3 +307,12 @@ def test_data_at_another_place_are_shown_at_the_recorded_one(ndrepro: Ndrepro, t
     assert answer.json["differences"] == [f"input {theirs}/extra.txt: not here; nothing with its digest in {mine}"]
     unlike = reproduced(ndrepro, run.root, "--data", str(mine), "--sandbox", "none", "--trust-code", "--json")
     assert any("nothing but a sandbox can show it there" in each for each in unlike.json["differences"])
+
+
+def test_a_program_can_be_ended_by_its_own_signals(ndrepro: Ndrepro, tmp_path: Path, own_home: Path) -> None:
+    """A pool ends its processes by SIGTERM, and waits for them."""
+    pool = "multiprocessing.get_context('fork').Pool(2)"
+    text = f"import multiprocessing\nwith {pool} as pool:\n    print(pool.map(abs, [-1]))"
+    asked = {"outputs": ("-",), "metrics": ()}
+    run = Project.make(tmp_path / "pool", text).record(RUNS, own_home, sys.executable, "train.py", **asked)
+    assert reproduced(ndrepro, run.root, "--json").json["verdict"] == "identical"
