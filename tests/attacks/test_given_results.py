@@ -270,3 +270,15 @@ else:
             run.rename(author.root / "old")
             author.git("add", "-A", "-f", "old"), author.git("commit", "-qm", "a run")
     assert "is old/metrics.jsonl" in evidence(author.reproduce(RunFolder(run)), "outputs computed")
+
+
+def test_what_looks_like_something_else_is_spelled_in_claims(tmp_path: Path) -> None:
+    """Cyrillic letters in the command and in the name of a branch. Before: printed as they are, or not at all."""
+    text = "import sys; open('o', 'w').write('0.95' if sys.argv[1] == 'le\u0430ked' else '0.61')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    author.git("checkout", "-qb", "cle\u0430ned")
+    found = author.reproduce(author.record(sys.executable, "train.py", "le\u0430ked", outputs=("o",)))
+    claims = {each.name: each.evidence for each in (*found.claims, *found.judgements[0].claims)}
+    assert found.verdict == "identical"
+    assert "train.py 'le\\u0430ked'" in claims["recorded code"]
+    assert "branch cle\\u0430ned" in claims["outputs computed"]

@@ -53,6 +53,19 @@ def test_a_second_python_of_another_place_is_named(tmp_path: Path) -> None:
     assert status == "not checked" and str(place) in evidence
 
 
+def test_another_python_of_the_repetition_is_named(tmp_path: Path) -> None:
+    """The recorded one is the author's alone, and what takes its place is of another version or place."""
+    place = tmp_path / "authors"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    python = place / "bin" / "python"
+    starts = f"python={python}\n[ -x $python ] || python={sys.executable}\n$python child.py\n"
+    author = Stranger.make(tmp_path / "a", {"run.sh": starts, "child.py": CHILD})
+    run = author.record("sh", "run.sh", outputs=("out.txt",))
+    shutil.rmtree(place)
+    status, evidence = environment_of(author.reproduce(run))
+    assert status == "not checked" and f"{sys.executable} (" in evidence
+
+
 def test_where_no_python_was_seen_no_environment_is_checked(tmp_path: Path) -> None:
     """A shell keeps the hook out. Before: "no Python seen, as recorded", and checked."""
     author = Stranger.make(tmp_path / "a", {"run.sh": f"{sys.executable} -I child.py\n", "child.py": CHILD})
