@@ -53,6 +53,19 @@ def test_the_code_of_submodules_is_had_from_the_reviewer_s_clone(tmp_path: Path,
     assert "code of no commit" not in [each.name for each in found.claims]
 
 
+def test_another_commit_of_a_submodule_than_the_repository_s_is_named(tmp_path: Path) -> None:
+    """What git says there is that commit's, also where the files are the same. Before: in no claim."""
+    author = project(tmp_path)
+    first = author.git("-C", "lib", "rev-parse", "HEAD")
+    author.git("-C", "lib", "commit", "--allow-empty", "-qm", "0.9999")
+    author.git("-C", "lib", "push", "-q", "origin", "HEAD:refs/heads/later")
+    later = author.git("-C", "lib", "rev-parse", "HEAD")
+    found = reproduce(author, author.record(outputs=("out.txt",)), "--recurse-submodules")
+    (computed,) = (each for each in found.claims if each.name == "outputs computed")
+    assert found.verdict == "identical", (found.plan.differences, found.judgements[0].because)
+    assert f"submodule lib: commit {later}" in computed.evidence and first not in computed.evidence
+
+
 def test_a_submodule_that_is_not_there_is_named(tmp_path: Path) -> None:
     author = project(tmp_path)
     found = reproduce(author, author.record(outputs=("out.txt",)))
