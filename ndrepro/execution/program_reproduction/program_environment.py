@@ -2,6 +2,7 @@
 
     of an own run the file that its recorder started   else the one that the command's first word names on the PATH
     of a script there, the Python that its first line names
+    of a distribution's script, the one of that name in the environment here
     --rebuild-env: an environment of its own, of the recorded versions, installed by uv
 
 A rebuilt environment has no distribution that was not recorded, and those that no index can have (installed from a
@@ -21,6 +22,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import distributions
 from pathlib import Path
 
 from ndrepro.execution.environments.interpreters import find_python, run_uv
@@ -108,6 +110,8 @@ def find_environment(
     version, searched, _, bases = answer if interpreter in (None, named) else _asked(interpreter)
     unequal = dict(_different_distributions(command, manifest, version, searched))
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
+    if command.may_be_of_environment and not is_below(executable, place) and _has_script(searched, executable.name):
+        difference = ()  # it calls what the distributions say, which are compared
     interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
     editable = [folder for folder in folders if is_editable(folder, bases)]
     by_modules = [project for folder in folders for project in editable_folders.found_by_modules(folder)]
@@ -144,7 +148,13 @@ def rebuild_environment(
     listed.write_text("".join(f"{name}=={version}\n" for name, version in sorted(pins.items())), encoding="utf-8")
     wheels = ("--no-deps", "--only-binary", ":all:")
     _uv("pip", "install", *wheels, "--python", str(python), "--requirements", str(listed))
-    executable = python if is_python(Path(command.words[0])) else _executable(command, place, own=own)[0]
+    script = python.with_name(Path(command.words[0]).name)
+    if is_python(script):
+        executable = python
+    elif command.may_be_of_environment and script.is_file():
+        executable = script
+    else:
+        executable = _executable(command, place, own=own)[0]
     packages = next(folder.glob("lib/python*/site-packages"))
     unequal = dict(_different_distributions(command, manifest, _asked(base)[0], [str(packages)]))
     differences = (*left_out, *unequal.values())
@@ -178,6 +188,12 @@ def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Pa
             f"{command.words[0]}: command not found", "install it, or rebuild the environment: --rebuild-env"
         )
     return found, () if digest == _digest(found) else (f"{command.words[0]}: {recorded} then, {found} now",)
+
+
+def _has_script(searched: Sequence[str], name: str) -> bool:
+    """Whether a distribution of the search path has a console script of this name."""
+    points = (point for each in distributions(path=[*searched]) for point in each.entry_points)
+    return any(point.group == "console_scripts" and point.name == name for point in points)
 
 
 def _is_own(path: Path) -> bool:

@@ -61,6 +61,7 @@ class RecordedCommand:
         variables: the names of the environment variables that its Python code is known to have read.
         data: what was declared with --data.
         interpreter: the version of the Python that did the work, such as 3.11.7; "" where none was seen.
+        programs: the folders of the Pythons that it ran in, whose scripts belong to their environments.
     """
 
     kind: str
@@ -78,6 +79,13 @@ class RecordedCommand:
     interpreter: str
     written: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
+    programs: frozenset[str] = frozenset()
+
+    @property
+    def may_be_of_environment(self) -> bool:
+        """Whether the first word named a script beside a recorded Python, or a program at no recorded place."""
+        uri = self.executable.uri
+        return not uri or os.path.dirname(os.path.normpath(self.working_folder / uri)) in self.programs
 
     @classmethod
     def of(cls, manifest: Manifest, folder: RunFolder) -> RecordedCommand:
@@ -124,6 +132,7 @@ class RecordedCommand:
             # a script that was made executable is still the code
             tuple(file.path for file in written if not (file.reason == AS_BEFORE and is_code(file.path))),
             read_variables(folder.processes),
+            frozenset(map(os.path.dirname, pythons)),
         )
 
     @classmethod

@@ -66,6 +66,7 @@ class RecordedInputs:
         maps: bool,
     ) -> None:
         self._recorded = command.working_folder
+        self._programs = command.programs
         self._top = command.top or command.working_folder
         self._has_commit = command.top is not None
         self._place = place
@@ -148,6 +149,9 @@ class RecordedInputs:
         if path in settings_of_the_system() or _CACHE.search(str(path)):
             return True
         if any(part in _ENVIRONMENT for part in path.parts):
+            return True
+        script = os.path.dirname(os.path.normpath(path)) in self._programs and file.how == OPENED
+        if script and file.copy is None and (here is None or not os.path.lexists(here)):
             return True
         return here is None and is_of_the_system(path) and file.sha256 is not None and digest_of(path) == file.sha256
 
