@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from strange_programs import CONFINED, Stranger, manifest_of
 
-from ndrepro.analysis.verdicts.notebook_times import without_times
+from ndrepro.analysis.verdicts.metadata_times import without_times
 from ndrepro.analysis.verdicts.timed_names import pairs
 from ndrepro.execution.program_reproduction.launchers import started_by
 from ndrepro.execution.verification.checks_by_kind import checks_of
@@ -202,6 +202,44 @@ def test_an_executed_notebook_is_compared_without_the_times_of_its_cells(
     found = author.reproduce(author.record(outputs=("done.ipynb",)))
     assert found.verdict == verdict, found.judgements[0].because
     assert ("times in its metadata" in found.judgements[0].because) == (verdict == "identical")
+
+
+DRAWS = """
+import os, time, uuid
+now = os.environ.get("SOURCE_DATE_EPOCH") or time.time_ns()
+drawn = uuid.uuid4().hex[:10] if {drawn} else "0" * 10
+open("a.svg", "w").write(f'<dc:date>{{now}}</dc:date><path id="m{{drawn}}" d="{{{path}}}"/>')
+open("a.pdf", "w").write(f"<< /CreationDate (D:{{now}}) >>")
+"""
+
+
+@pytest.mark.parametrize(
+    ("drawn", "path", "words"),
+    [
+        (False, "1", "a.pdf, a.svg only in the date of the metadata: set SOURCE_DATE_EPOCH"),
+        (True, "1", "a.svg only in the date of the metadata and drawn ids: set SOURCE_DATE_EPOCH, and svg.hashsalt"),
+        (False, "now", "a.pdf only in the date of the metadata"),
+    ],
+)
+def test_drawings_that_differ_in_their_date_alone_are_named_with_the_cure(
+    tmp_path: Path, drawn: bool, path: str, words: str
+) -> None:
+    author = Stranger.make(tmp_path / "author", {"train.py": DRAWS.format(drawn=drawn, path=path)})
+    found = author.reproduce(author.record(outputs=("a.*",)))
+    (outputs,) = (each.evidence for each in found.judgements[0].claims if each.name == "outputs")
+    assert found.verdict == "undecided" and words in outputs
+    assert ("a.svg only" not in outputs and ", a.svg only" not in outputs) == (path == "now")
+
+
+def test_the_recorded_date_of_outputs_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: a variable that was lost."""
+    author = Stranger.make(tmp_path / "author", {"train.py": DRAWS.format(drawn=False, path="1")})
+    with monkeypatch.context() as authors:
+        authors.setenv("SOURCE_DATE_EPOCH", "1")
+        run = author.record(outputs=("a.*",))
+    found = author.reproduce(run)
+    assert found.verdict == "identical", found.judgements[0].because
+    assert "variable SOURCE_DATE_EPOCH" in str(found.claims)
 
 
 def test_a_command_that_names_its_interpreter_behind_another_is_decided(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ndrepro.analysis.verdicts.compared_part import ComparedPart, ValueDifference, all_of, largest_first
-from ndrepro.analysis.verdicts.notebook_times import without_times
+from ndrepro.analysis.verdicts.metadata_times import cure_of_dates, without_times
 from ndrepro.analysis.verdicts.program_results import ProgramResults
 from ndrepro.analysis.verdicts.program_trails import compare_trails
 from ndrepro.analysis.verdicts.reproduction_claims import Tolerance
@@ -204,7 +204,12 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults) -> ComparedPart:
     lost_else, new_else = ([path for path in paths if path not in {*moved, *moved.values()}] for paths in (lost, new))
     named = ("differ", other), ("missing", lost_else), ("new", new_else)
     parts += [f"{what}: {all_of(map(_name, paths))}" for what, paths in named if paths]
-    parts += [f"{_name(path)}, {line}" for path in other[:1] if (line := _first_line(then, now, path))]
+    cures = {path: cure for path in other if (cure := _cure_of_dates(then, now, path))}
+    parts += [
+        f"{all_of(path for path in cures if cures[path] == cure)} only in {cure}" for cure in sorted({*cures.values()})
+    ]
+    unlike = [path for path in other if path not in cures][:1]
+    parts += [f"{_name(path)}, {line}" for path in unlike if (line := _first_line(then, now, path))]
     same = not (lost or differ or new)
     return ComparedPart("outputs", len(wanted), same, not (lost or other), "; ".join(parts), aside)
 
@@ -223,6 +228,12 @@ def _equal_but_times(then: ProgramResults, now: ProgramResults, path: str) -> bo
         return kept is not None and kept == without_times(other)
     except RecursionError:  # nested as no notebook is
         return False
+
+
+def _cure_of_dates(then: ProgramResults, now: ProgramResults, path: str) -> str:
+    """In what alone an output differs, and the cure, where both copies are there: a date; "" for anything else."""
+    one, other = _copy(then, path), _copy(now, path)
+    return "" if one is None or other is None else cure_of_dates(one, other)
 
 
 def _text_differences(then: ProgramResults, now: ProgramResults, path: str) -> Iterator[ValueDifference]:

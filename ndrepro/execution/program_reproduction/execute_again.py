@@ -41,7 +41,7 @@ from provenance.formats.atomic_io import make_folder
 
 # of this machine, whatever was recorded: they name places
 _OF_HERE = ("PATH", "LD_LIBRARY_PATH")
-_MOVES_RESULTS = ("PYTHONHASHSEED", *BEHAVIOUR_OF_PYTHON)
+_MOVES_RESULTS = ("PYTHONHASHSEED", "SOURCE_DATE_EPOCH", *BEHAVIOUR_OF_PYTHON)
 # of the author's machine, given in another way, or without a part in what a program computes
 _OF_A_PLACE = re.compile(
     "PYTHONPATH|HOME|TMPDIR|LD_LIBRARY_PATH|LD_PRELOAD|VIRTUAL_ENV|MKLROOT|(?:CONDA|NDREPRO|SLURM)_.*|.*_(?:HOME|DIR|PREFIX)"

@@ -1,6 +1,7 @@
 """Executed notebooks without what is new at every execution: the times in their metadata, and drawn names of cells.
 
 Sources, outputs and every other member stay, in which a result could be. Source: nbformat 4.5, nbclient, papermill.
+Of drawings (SVG, PDF, PostScript) it is only said whether they differ in anything else.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\
 _NAME = re.compile("[A-Za-z_.-]+")
 # a name that nbformat draws for a cell without one
 _DRAWN = re.compile(r"[0-9a-f]{8}")
+# Dublin Core's in SVG; ISO 32000-1, 14.3.3; and the comment of PostScript
+_DATE = re.compile(rb"(?<=<dc:date>)[^<]*|(?<=/CreationDate \()[^)]*|(?<=/ModDate \()[^)]*|(?<=%%CreationDate: ).*")
+# ids that matplotlib's backend for SVG makes from svg.hashsalt, or else draws
+_DRAWN_ID = re.compile(rb"(?<=[\"#][mph])[0-9a-f]{10}(?=[\")])")
 
 
 def without_times(notebook: bytes) -> Any:
@@ -27,6 +32,16 @@ def without_times(notebook: bytes) -> Any:
         return {**document, "cells": cells, "metadata": _timeless(document.get("metadata"))}
     except (CanonicalError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def cure_of_dates(one: bytes, other: bytes) -> str:
+    """In what alone two drawings differ, and what keeps it out: the date of their metadata; "" for any others."""
+    one, other = (_DATE.sub(b"", data) for data in (one, other))
+    if one == other:
+        return "the date of the metadata: set SOURCE_DATE_EPOCH"
+    one, other = (_DRAWN_ID.sub(b"", data) for data in (one, other))
+    drawn = "the date of the metadata and drawn ids: set SOURCE_DATE_EPOCH, and svg.hashsalt in matplotlib"
+    return drawn if one == other else ""
 
 
 class _Number(str):
