@@ -175,9 +175,7 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     the command.
     """
     code, differences = prepared.execution.code, prepared.place.differences
-    words = [f"commit {code.commit}"] if code.commit else []
-    words += [f"patched: {', '.join(code.changed)}"] if code.changed else []
-    words += [f"untracked: {', '.join(each.path for each in code.untracked)}"] if code.untracked else []
+    words = [*([f"commit {code.commit}"] if code.commit else []), *code.changes()]
     words += [f"command: {shlex.join(prepared.command.words)}"]
     return claim(RECORDED_CODE, None if differences else True, bounded("; ".join([*differences, *words])))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
 from ndrepro.reproduction.reproduction import Draw, Permission, Reproduction, attested
+from ndrepro.text.plurals import bounded
 
 if TYPE_CHECKING:
     from ndrepro.analysis.verdicts.reproduction_verdict import Judgement
@@ -126,7 +127,7 @@ def _claims_of_run(
 ) -> tuple[ClaimCheck, ...]:
     """The claims that no repetition checks: the code, the machine, and the epochs that were not drawn."""
     from ndrepro.analysis.verdicts.code_claim import IMAGE, code_claim
-    from ndrepro.analysis.verdicts.run_conditions import asserted_claim, conditions_claim
+    from ndrepro.analysis.verdicts.run_conditions import ASSERTED_OF_TRAINING, asserted_claim, conditions_claim
     from ndrepro.analysis.verdicts.unexpected_files import unexpected_claim
     from ndrepro.execution.runs.run_lookup import read_recorded
 
@@ -135,11 +136,20 @@ def _claims_of_run(
     code = code_claim(original.manifest, manifests, image_alone=flagged)
     conditions = conditions_claim(original.manifest, manifests[0])
     others = unexpected_claim(original.manifest, manifests[0])
-    checked = (*([plan.rebuilt.claim] if plan.rebuilt else []), code, conditions, asserted_claim(), *others)
+    asserted = asserted_claim(ASSERTED_OF_TRAINING)
+    checked = (*_recorded_code(plan), code, conditions, asserted, *others)
     total, trained = original.request.experiment.epochs, plan.trained_epochs
     if trained is None:
         return checked
     return (*checked, claim("epochs not drawn", None, f"{len(plan.epochs)} of {total} epochs were compared"))
+
+
+def _recorded_code(plan: ReexecutionPlan) -> tuple[ClaimCheck, ...]:
+    """The claim on the recorded code, with the files in which it is not that of its commit."""
+    if plan.rebuilt is None:
+        return ()
+    found, changes = plan.rebuilt.claim, "; ".join(plan.execution.code.changes())
+    return (replace(found, evidence=f"{found.evidence}; {bounded(changes)}" if changes else found.evidence),)
 
 
 def _completed(repetitions: tuple[Finished, ...]) -> tuple[Finished, ...]:

@@ -167,7 +167,6 @@ def test_a_commit_of_no_history_that_the_reviewer_has(checkout: Path, tmp_path: 
 def unread(found: Manifest, run: Path) -> str:
     """What the claim says of files that nobody reads; "" where there is none."""
     with recorded_code(found, run) as rebuilt:
-        assert rebuilt.claim.status == "checked"
         claims = unread_source(RecordedCode.of(found, run), rebuilt.code, RunFolder(run))
     return "".join(f"{claim.status}: {claim.evidence}" for claim in claims)
 
@@ -176,9 +175,9 @@ def unread(found: Manifest, run: Path) -> str:
     ("data", "why"),
     [
         (HONEST, ""),
-        (f"# what follows is known\r{EVIL}", "a carriage return in line 2"),
-        (f"accuracy = 0.6{' ' * 600}; {EVIL}", "more than 200 columns in line 2"),
-        (f"accu\u200bracy = 0.6\n{EVIL}", "letters or invisible characters beyond ASCII in line 2"),
+        (f"# what follows is known\r{EVIL}", "a carriage return"),
+        (f"accuracy = 0.6{' ' * 600}; {EVIL}", "more than 200 columns"),
+        (f"accu\u200bracy = 0.6\n{EVIL}", "letters or invisible characters beyond ASCII"),
     ],
 )
 @pytest.mark.parametrize("name", ["ndrepro/train.py", "ndrepro/new.py"])
@@ -187,7 +186,7 @@ def test_changed_source_that_nobody_sees_whole(checkout: Path, tmp_path: Path, n
     found = recorded(checkout, tmp_path / "run")
     take_back(checkout)
     assert unread(found, tmp_path / "run") == (
-        why and f"not checked: 1 that are no commit's and are executed: {name} ({why})"
+        why and f"not checked: 1 that are no commit's of this checkout and are executed: {why} (1): {name}:2"
     )
 
 
@@ -204,7 +203,7 @@ def test_plain_source_that_a_patch_encodes(checkout: Path, tmp_path: Path) -> No
     annotations["patch"] = {**annotations["patch"], "sha256": bytes_digest(patch.encode()), "bytes": len(patch)}
     source_of = replace(found.dependencies[0], annotations=annotations)
     found = replace(found, dependencies=(source_of, *found.dependencies[1:]))
-    assert "GIT binary patch" in patch and "ndrepro/train.py (encoded in the patch)" in unread(found, run)
+    assert "GIT binary patch" in patch and "encoded in the patch (1): ndrepro/train.py" in unread(found, run)
 
 
 def test_changed_source_behind_a_link(checkout: Path, tmp_path: Path) -> None:
@@ -214,6 +213,37 @@ def test_changed_source_behind_a_link(checkout: Path, tmp_path: Path) -> None:
     (checkout / "notes.txt").write_bytes(b"# note\r" + EVIL.encode())
     found = recorded(checkout, tmp_path / "run")
     take_back(checkout)
-    assert "notes.txt (a control character" in unread(found, tmp_path / "run").replace(
-        "carriage return", "control character"
-    )
+    assert "a carriage return (1): notes.txt:1" in unread(found, tmp_path / "run")
+
+
+def test_one_hidden_line_among_harmless_files(checkout: Path, tmp_path: Path) -> None:
+    """Before: twenty names were shown in the order of the alphabet."""
+    for number in range(60):
+        (checkout / f"ndrepro/a{number}.py").write_text("# \u2026\n")
+    (checkout / "ndrepro/train.py").write_text(f"accuracy = 0.6{' ' * 300}; {EVIL}")
+    found = recorded(checkout, tmp_path / "run")
+    take_back(checkout)
+    words = unread(found, tmp_path / "run")
+    assert ": more than 200 columns (1): ndrepro/train.py:1; signs beyond ASCII (60): ndrepro/a0.py:1, " in words
+
+
+def test_all_code_of_a_commit_that_the_reviewer_does_not_have(checkout: Path, tmp_path: Path) -> None:
+    """Before: only what a patch changes was looked at, and the commit was a stranger's, too."""
+    git(checkout, "checkout", "-q", "-b", "fork")
+    (checkout / "ndrepro/train.py").write_text(f"accuracy = 0.6{' ' * 300}; {EVIL}")
+    commit(checkout)
+    found = recorded(checkout, tmp_path / "run")
+    git(checkout, "checkout", "-q", "-")
+    assert "more than 200 columns (1): ndrepro/train.py:1" in unread(found, tmp_path / "run")
+    git(checkout, "merge", "-q", "fork")
+    (checkout / "ndrepro/train.py").write_text(HONEST)
+    commit(checkout)
+    assert unread(found, tmp_path / "run") == "", "the control: an earlier commit"
+
+
+def test_patched_and_untracked_files_are_named(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "ndrepro/train.py").write_text(EVIL)
+    (checkout / "ndrepro/new.py").write_text(EVIL)
+    found = recorded(checkout, tmp_path / "run")
+    changes = RecordedCode.of(found, tmp_path / "run").changes()
+    assert changes == ("patched: ndrepro/train.py", "untracked: ndrepro/new.py")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ndrepro.analysis.verdicts.reproduction_verdict import judge
+from ndrepro.analysis.verdicts.run_conditions import conditions_claim
 from ndrepro.analysis.verdicts.unexpected_files import RULES, unexpected_claim
 from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.runs.run_checks import contradiction
 from ndrepro.protocol.layout import RunFolder
-from provenance.attestation.manifest import Builder
+from provenance.attestation.manifest import Builder, Resource
 from provenance.formats.trail import MAGIC
 
 Edit = Callable[[RunFolder], None]
@@ -136,3 +137,44 @@ def test_a_test_set_of_few_images_is_named(honest: Finished) -> None:
     (claim,) = (each for each in judge(honest.folder, honest.folder).claims if each.name == "data")
     assert claim.status == "checked"
     assert claim.evidence.endswith("training images: 96, published are 1,437; scored images: 32, published are 360")
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("test accuracy", "20261121T101500Z-aaaaaa"),
+        ("reproduced run", "test accuracy 99.99 %"),
+        ("continued run", "20261121T101500Z-aaaaaa"),  # this one is no segment
+    ],
+)
+def test_a_run_that_it_repeats_has_the_name_of_a_run(
+    honest: Finished, author: Bench, tmp_path: Path, name: str, run: str
+) -> None:
+    for origin in (
+        Resource("reproduced run", digest={"sha256": "0" * 64}, annotations={"run": "20261121T101500Z-aaaaaa"}),
+        Resource(name, annotations={"run": run}),
+    ):
+        folder = copied(honest.folder, tmp_path / origin.name / str(origin.digest is None))
+        then = manifest_of(folder)
+        folder.origin.write_text(json.dumps(origin.to_json()))
+        sign_again(folder, author, dependencies=(origin, *then.dependencies))
+        failure = verified(folder, author).failure
+        assert (failure is None) == (origin.digest is not None), failure
+
+
+def test_flags_at_both_ends_and_the_build_of_torch_are_conditions(honest: Finished) -> None:
+    then = manifest_of(honest.folder)
+    assert conditions_claim(then, then).status == "checked", "the control"
+
+    def told(*, start: Mapping[str, Any] | None = None, end: Mapping[str, Any] | None = None, build: str = "") -> str:
+        inner: dict[str, Any] = json.loads(json.dumps(then.internal_parameters))
+        inner["determinism"]["start"] |= start or {}
+        inner["determinism"]["end"] |= end or {}
+        inner["libraries"] |= {"build": build} if build else {}
+        claim = conditions_claim(replace(then, internal_parameters=inner), then)
+        assert claim.status == "not checked"
+        return claim.evidence
+
+    assert told(end={"cudnn_benchmark": True}) == "cudnn_benchmark at the end: True then, False now"
+    assert told(start={"threads": 64, "flush_denormal": True}).startswith("flush_denormal at the start: True then")
+    assert told(build="99.99 %").startswith("torch: build: 99.99 % then, PyTorch built with")

@@ -13,7 +13,7 @@ import pytest
 from strange_programs import CONFINED, Stranger, statuses
 
 from ndrepro.execution.program_reproduction.unread_files import unread_files
-from ndrepro.execution.reproduce.unread_source import UNREAD_FILES
+from ndrepro.execution.reproduce.unread_words import UNREAD_FILES
 from provenance.formats.digest import bytes_digest
 
 HONEST, EVIL = b"def accuracy(): return 0.6123\n", "def accuracy(): return 0.9999\n"

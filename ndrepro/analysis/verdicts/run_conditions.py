@@ -14,7 +14,7 @@ from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.first_difference import first_different_place
 from ndrepro.text.plurals import bounded, first_of
 from provenance.attestation.manifest import Manifest
-from provenance.capture.unavailable import at, text
+from provenance.capture.unavailable import at, mapping, text
 
 # variables that choose kernels, threads or devices, wherever a run is
 _MOVES_NUMBERS = re.compile(
@@ -22,6 +22,11 @@ _MOVES_NUMBERS = re.compile(
     f"|NVIDIA_TF32_OVERRIDE|LD_PRELOAD|PYTHONHASHSEED|{'|'.join(BEHAVIOUR_OF_PYTHON)}"
 )
 CONDITIONS, ASSERTED = "conditions", "machine, times, energy and log"
+# what else a training run's signer alone says
+ASSERTED_OF_TRAINING = (
+    "the command, branch, tag, remotes and other descriptions of the source, earlier attempts, the run that it says it "
+    "repeats or continues, threads between operators, and what torch says of its parallel backend"
+)
 # levels at which equal conditions promise equal bits
 _PROMISING = ("deterministic", "canonical")
 # what the trainer computes, and reads images, with
@@ -59,6 +64,8 @@ _COMPUTING_OF_PROGRAMS = _COMPUTING | {
 _COMPUTING_PREFIXES = ("nvidia-", "cuda-", "pytorch-triton")
 # which adds up what several GPUs computed
 _NCCL = "nvidia-nccl-"
+# of libraries: compared by name, or asserted
+_NO_CONDITION = ("torch", "parallel")
 _SHOWN = 60
 
 
@@ -132,7 +139,7 @@ def _moving(flags: Any) -> Any:
 
 def conditions_claim(then: Manifest, again: Manifest) -> ClaimCheck:
     """The claim on the conditions of a run and its repetition, by their manifests: checked where they are the same."""
-    same = "device, GPUs, processor, torch and the known variables that move numbers are those recorded"
+    same = "device, GPUs, processor, torch, its flags and the known variables that move numbers are those recorded"
     return _conditions_claim(_differences(then, again), same)
 
 
@@ -167,9 +174,9 @@ def _differences_of_programs(then: Manifest, again: Manifest) -> Iterator[str]:
             yield f"{name}: {before} then, {after} now"
 
 
-def asserted_claim() -> ClaimCheck:
-    """The claim on what no repetition can show."""
-    return claim(ASSERTED, None, "no repetition shows them: asserted by the signer")
+def asserted_claim(more: str = "") -> ClaimCheck:
+    """The claim on what no repetition can show; ``more`` names what is asserted beside what its name says."""
+    return claim(ASSERTED, None, f"no repetition shows them{more and f', nor {more}'}: asserted by the signer")
 
 
 def _differences(then: Manifest, again: Manifest) -> Iterator[str]:
@@ -178,11 +185,25 @@ def _differences(then: Manifest, again: Manifest) -> Iterator[str]:
         before, after = (found.get(name) for found in facts)
         if before != after:
             yield f"{name}: {before or 'not recorded'} then, {after or 'not recorded'} now"
+    settings = _settings(then), _settings(again)
+    for name in sorted(settings[0].keys() | settings[1].keys()):
+        before, after = (found.get(name, "not recorded") for found in settings)
+        if before != after or type(before) is not type(after):
+            yield f"{name}: {difference_in_words(before, after)}"
     variables = [{name: v for name, v in m.variables.items() if _MOVES_NUMBERS.fullmatch(name)} for m in (then, again)]
     for name in sorted(variables[0].keys() | variables[1].keys()):
         before, after = (found.get(name, "not set") for found in variables)
         if before != after:
             yield f"{name}: {before} then, {after} now"
+
+
+def _settings(manifest: Manifest) -> dict[str, Any]:
+    """Every flag that moves numbers, at the start and at the end, and of which build torch is."""
+    record = TrainingRecord.of(manifest)
+    moments = {moment: mapping(_moving(record.determinism.get(moment))) for moment in ("start", "end")}
+    flags = {f"{name} at the {moment}": value for moment, found in moments.items() for name, value in found.items()}
+    build = {f"torch: {name}": value for name, value in record.libraries.items() if name not in _NO_CONDITION}
+    return {**flags, **build}
 
 
 def _facts(manifest: Manifest) -> dict[str, str]:

@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from ndrepro.execution.programs.input_files import is_code
-from ndrepro.execution.reproduce.unread_source import UNREAD_FILES
-from ndrepro.protocol.verdicts import ClaimCheck, claim
+from ndrepro.execution.reproduce.unread_words import DATA, MAY_RUN, NAMED, SOURCE, UnreadFile, unread_claim
+from ndrepro.protocol.verdicts import ClaimCheck
 from ndrepro.text.plain_text import ReadingObstacle, name_obstacle, reading_obstacle
-from ndrepro.text.plurals import first_of
 from provenance.formats.folder_tree import walk
 
 # what is looked at, in some seconds; of what is no text only the start is read
 _MOST_FILES, _MOST_BYTES = 200_000, 1 << 28
-_SHOWN_CHARACTERS, _SHOWN_DATA, _SHOWN_SUFFIXES = 1500, 3, 8
-_NAME_CHARACTERS, _SUFFIX_CHARACTERS = 200, 12
-_DATA = 3
 _IMPORTED = tuple(all_suffixes())
 _LEADS_OUT, _NOT_LOOKED_AT = ReadingObstacle("a link that leads out"), ReadingObstacle("not looked at")
-
-
-@dataclass(frozen=True, slots=True)
-class _UnreadFile:
-    """``rank``: 0 for what the command names, then source, what else may be executed, and 3 for data."""
-
-    name: str
-    rank: int
-    obstacle: ReadingObstacle
-
-    @property
-    def suffix(self) -> str:
-        return ascii(os.path.splitext(self.name)[1][:_SUFFIX_CHARACTERS])[1:-1] or "without a suffix"
-
-    @property
-    def kind(self) -> tuple[int, str, str]:
-        return self.rank, self.obstacle.reason, self.suffix
-
-    def __str__(self) -> str:
-        line = "" if self.obstacle.line is None else f":{self.obstacle.line}"
-        return ascii(self.name[:_NAME_CHARACTERS])[1:-1] + line
 
 
 def unread_files(
@@ -58,13 +31,7 @@ def unread_files(
     Raises StorageError for folders nested too deeply.
     """
     tops = {path: top for top in (place, *shown) for path in _paths(top, left_out)}
-    found = list(_unread(tops, place, executed))
-    if not found:
-        return ()
-    # one file of code among images is of a rare kind
-    kinds = Counter(file.kind for file in found)
-    found.sort(key=lambda file: (file.rank, kinds[file.kind], file.name))
-    return (claim(UNREAD_FILES, None, f"{len(found):,} of {len(tops):,}: {_words(found)}"),)
+    return unread_claim(_unread(tops, place, executed), f"of {len(tops):,}")
 
 
 def _paths(top: Path, left_out: Sequence[Path]) -> Iterator[str]:
@@ -78,7 +45,7 @@ def _paths(top: Path, left_out: Sequence[Path]) -> Iterator[str]:
             yield from (os.path.join(at, name) for name in (*files, *links))
 
 
-def _unread(tops: Mapping[str, Path], place: Path, executed: Collection[str]) -> Iterator[_UnreadFile]:
+def _unread(tops: Mapping[str, Path], place: Path, executed: Collection[str]) -> Iterator[UnreadFile]:
     """What may be executed is looked at first, and nothing beyond the limits."""
     real, read = set(map(os.path.realpath, set(tops.values()))), 0
     for number, (rank, path) in enumerate(sorted((_rank(path, executed), path) for path in tops)):
@@ -88,13 +55,13 @@ def _unread(tops: Mapping[str, Path], place: Path, executed: Collection[str]) ->
                 read += os.path.getsize(path)
         if obstacle:
             name = path if tops[path] != place else path[len(str(place)) + 1 :]
-            yield _UnreadFile(name, rank, obstacle)
+            yield UnreadFile(name, rank, obstacle)
 
 
 def _rank(path: str, executed: Collection[str]) -> int:
     name = os.path.basename(path)
     may_run = name.endswith(_IMPORTED) or not os.path.splitext(name)[1] or os.access(path, os.X_OK)
-    return 0 if path in executed else 1 if is_code(name) else 2 if may_run else _DATA
+    return NAMED if path in executed else SOURCE if is_code(name) else MAY_RUN if may_run else DATA
 
 
 def _obstacle(path: str, top: Path, tops: Collection[str]) -> ReadingObstacle | None:
@@ -108,21 +75,3 @@ def _obstacle(path: str, top: Path, tops: Collection[str]) -> ReadingObstacle | 
 
 def _is_below(path: str, tops: Collection[str]) -> bool:
     return any(path == top or path.startswith(f"{top}{os.sep}") for top in tops)
-
-
-def _words(found: Sequence[_UnreadFile]) -> str:
-    """Names by reason, as many as there is room for, of data some of each kind; of the others how many, by suffix."""
-    data = Counter[tuple[int, str, str]]()
-    shown, room = list[_UnreadFile](), _SHOWN_CHARACTERS
-    for file in found:
-        data[file.kind] += 1
-        if (file.rank != _DATA or data[file.kind] <= _SHOWN_DATA) and (room := room - len(str(file)) - 2) >= 0:
-            shown.append(file)
-    parts = []
-    for reason, count in Counter(file.obstacle.reason for file in found).items():
-        names = ", ".join(str(file) for file in shown if file.obstacle.reason == reason)
-        parts.append(f"{reason} ({count:,}){': ' * bool(names)}{names}")
-    if others := Counter(file.suffix for file in found) - Counter(file.suffix for file in shown):
-        suffixes = [f"{count:,} {suffix}" for suffix, count in others.most_common()]
-        parts.append(f"{others.total():,} of them not named here: {first_of(suffixes, _SHOWN_SUFFIXES)}")
-    return "; ".join(parts)

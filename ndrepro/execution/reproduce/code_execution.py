@@ -91,6 +91,14 @@ class RecordedCode:
             untracked=(*copied, *_untracked_in_submodules(recorded)),
         )
 
+    def changes(self) -> tuple[str, ...]:
+        """In words, the files that are not as in the commit."""
+        patched = [f"patched: {', '.join(self.changed)}"] if self.changed else []
+        return (
+            *patched,
+            *([f"untracked: {', '.join(each.path for each in self.untracked)}"] if self.untracked else []),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Commit, whether it was dirty, the digest of the patch, the changed paths, untracked files with digests."""
         return {

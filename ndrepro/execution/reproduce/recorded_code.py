@@ -33,6 +33,8 @@ from provenance.errors import SourceError
 from provenance.formats.folder_tree import temporary_folder, walk
 from provenance.git.repository import Repository
 
+_UNKNOWN = "that commit is not in the history of this checkout, so read its code"
+
 
 @dataclass(frozen=True)
 class Rebuilt:
@@ -67,7 +69,8 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
         else:
             if found == wanted:
                 # code with the digest of this checkout's is known to the reviewer, wherever it comes from
-                doubts = () if here else (*_not_in_history(state.commit), *missing)
+                unknown = [] if in_history(state.commit) else [_UNKNOWN]
+                doubts = [] if here else [*unknown, *missing]
                 evidence = f"commit {state.commit}, patch and untracked files give the code with the recorded digest"
                 checked = claim(RECORDED_CODE, None if doubts else True, bounded("; ".join([evidence, *doubts])))
                 rebuilt = Rebuilt(CODE if here else place, (), checked)
@@ -77,13 +80,13 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
         yield rebuilt
 
 
-def _not_in_history(commit: str | None) -> tuple[str, ...]:
-    """That this checkout's history does not have the commit, so that its reviewer may not know it."""
+def in_history(commit: str | None) -> bool:
+    """Whether this checkout's history has the commit; else its reviewer may not know it."""
     try:
         Repository(CODE).ask("merge-base", "--is-ancestor", str(commit), "HEAD")
     except SourceError:
-        return ("that commit is not in the history of this checkout, so read its code",)
-    return ()
+        return False
+    return True
 
 
 def _is_checked_out(state: SourceState) -> bool:

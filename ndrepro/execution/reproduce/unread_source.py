@@ -6,23 +6,23 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ndrepro.execution.reproduce.code_execution import RecordedCode
+from ndrepro.execution.reproduce.recorded_code import in_history
+from ndrepro.execution.reproduce.unread_words import SOURCE, UnreadFile, unread_claim
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.project_folders import CODE, PACKAGES
-from ndrepro.protocol.verdicts import ClaimCheck, claim
-from ndrepro.text.plain_text import name_obstacle, reading_obstacle
-from ndrepro.text.plurals import first_of
+from ndrepro.protocol.verdicts import ClaimCheck
+from ndrepro.text.plain_text import ReadingObstacle, name_obstacle, reading_obstacle
 from provenance.capture.source import python_files
 from provenance.capture.unavailable import printable
 from provenance.comparison.kept_source import encoded_paths
 from provenance.formats.folder_tree import files_below
 
-UNREAD_FILES = "files that are not plain text"
-_SHOWN = 20
+_ENCODED = ReadingObstacle("encoded in the patch")
 
 
 def unread_source(recorded: RecordedCode, executed: Path, run: RunFolder) -> tuple[ClaimCheck, ...]:
-    """The claim on the files of packages in ``executed`` that are not as in the commit, and on those of an own network
-    in the folder ``run``; () where a reader sees all of them whole.
+    """The claim on the files of packages in ``executed`` that are not as in the commit, on all of them where the commit
+    is none of this checkout's, and on those of an own network in the folder ``run``; () where a reader sees all whole.
 
     Args:
         recorded: what differs from the commit.
@@ -35,24 +35,21 @@ def unread_source(recorded: RecordedCode, executed: Path, run: RunFolder) -> tup
     if run.network.is_dir():
         theirs += [(path.relative_to(run.root).as_posix(), path) for path in files_below(run.network)]
     encoded = () if recorded.patch is None else tuple(map(printable, encoded_paths(recorded.patch)))
-    found = [f"{ascii(name)[1:-1]} ({why})" for name, path in theirs if (why := _obstacle(name, path, encoded))]
-    if not found:
-        return ()
-    words = f"{len(found)} that are no commit's and are executed: {first_of(found, _SHOWN)}"
-    return (claim(UNREAD_FILES, None, words),)
+    found = (UnreadFile(name, SOURCE, why) for name, path in theirs if (why := _obstacle(name, path, encoded)))
+    return unread_claim(found, "that are no commit's of this checkout and are executed")
 
 
 def _changed(recorded: RecordedCode, executed: Path) -> Iterator[tuple[str, Path]]:
-    """The executed files that patch or untracked files brought, be it behind a link."""
+    """The executed files that patch or untracked files brought, be it behind a link; all for a commit of others."""
+    known = in_history(recorded.commit)
     changed = {*recorded.changed, *(file.path for file in recorded.untracked)}
     top = executed.resolve()
     for package in PACKAGES:
         for path in python_files(executed / package):
             names = (path.relative_to(executed), path.resolve().relative_to(top))
-            yield from ((name, path) for name in dict.fromkeys(map(Path.as_posix, names)) if printable(name) in changed)
+            found = {name for name in map(Path.as_posix, names) if printable(name) in changed}
+            yield from ((name, path) for name in sorted(found or ([] if known else [names[0].as_posix()])))
 
 
-def _obstacle(name: str, path: Path, encoded: Collection[str]) -> str:
-    if printable(name) in encoded:
-        return "encoded in the patch"
-    return str(name_obstacle(name) or reading_obstacle(path) or "")
+def _obstacle(name: str, path: Path, encoded: Collection[str]) -> ReadingObstacle | None:
+    return _ENCODED if printable(name) in encoded else name_obstacle(name) or reading_obstacle(path)

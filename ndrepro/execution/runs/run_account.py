@@ -26,6 +26,7 @@ from ndrepro.protocol.run_kind import TRAINING_TYPE
 from ndrepro.protocol.training_record import (
     CODE,
     CONTAINER_IMAGE,
+    CONTINUED_RUN,
     IMAGE_ATTESTATION,
     LAYER_CENSUS,
     METRICS_SUMMARY,
@@ -37,7 +38,7 @@ from ndrepro.protocol.training_record import (
 from provenance.attestation import packages
 from provenance.attestation.countersignature import ORIGIN
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import DATASET, Builder, Resource, source_resource
+from provenance.attestation.manifest import DATASET, REPRODUCED_RUN, Builder, Resource, source_resource
 from provenance.capture import source
 from provenance.capture.unavailable import printable, unavailable
 from provenance.code.snapshot import CodeCopy
@@ -133,10 +134,14 @@ class Account:
         self._make()
 
     def read_origin(self) -> None:
-        """Read which run this one repeats, before the child is there to change it. Raises NdreproError."""
+        """Read which run this one repeats or continues, before the child is there to change it. Raises NdreproError."""
         if self._folder.origin.exists():
             document = Field(read_json(self._folder.origin), self._folder.origin.name, NdreproError)
-            (self._origin,) = _checked([Resource.from_json(document)])
+            (origin,) = _checked([Resource.from_json(document)])
+            continues = self._request.segment_epochs and self._request.resume_step
+            if origin.name not in (REPRODUCED_RUN, *([CONTINUED_RUN] if continues else [])):
+                document.member("name").refuse("which run this one repeats, or a segment continues")
+            self._origin = origin
 
     def capture_source(self, runs: RunsFolder, code: Path, copy: CodeCopy) -> None:
         """Capture the commit of ``code``, what differs from it, and the digest of the copy that will run.

@@ -21,6 +21,7 @@ from ndrepro.protocol.recorded.shapes import (
     number,
     one_of,
     record,
+    run_id,
     sha256,
     table,
     text,
@@ -97,7 +98,7 @@ _SOURCE = captured(
 _CODE = captured(
     record({"tree_sha256": sha256, "files": COUNT}, {"not_copied": record({"count": COUNT, "files": _FILES})})
 )
-_RUN = record({"run": text})
+_RUN = record({"run": run_id})
 _COUNTERS = captured(table(captured(number(0, 1e16, "J"))))
 ANNOTATIONS: dict[str, Shape] = {
     SOURCE: _SOURCE,

@@ -32,6 +32,12 @@ def version(field: Field) -> None:
         field.refuse("a version")
 
 
+def run_id(field: Field) -> None:
+    """The name of a run: when it began, and some digits."""
+    if re.fullmatch("[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6,8}", field.string()) is None:
+        field.refuse("a run's name")
+
+
 def git_name(field: Field) -> None:
     """The full name of an object of git's."""
     if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", field.string()) is None:
