@@ -113,7 +113,7 @@ WALLS: dict[str, Wall] = {
     ),
     "ndrepro.text": wall("ndrepro.text"),
     # Opens the file that it looks at.
-    "ndrepro.text.plain_text": wall("provenance.formats.bounded_read"),
+    "ndrepro.text.plain_text": wall("ndrepro.text.visible provenance.formats.bounded_read"),
     "ndrepro.analysis": wall(
         "ndrepro.analysis ndrepro.text ndrepro.protocol provenance", "numpy scipy pandas statsmodels threadpoolctl"
     ),

@@ -34,6 +34,11 @@ def make_environment(folder: Path, name: str, text: str) -> Path:
     return script
 
 
+@pytest.fixture(autouse=True)
+def _no_options_of_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+
 def use(monkeypatch: pytest.MonkeyPatch, script: Path) -> None:
     monkeypatch.setenv("PATH", f"{script.parent}{os.pathsep}{os.environ['PATH']}")
 

@@ -24,7 +24,7 @@ from ndrepro.execution.resumption.checkpoint_record import BoundCheckpoint
 from ndrepro.execution.resumption.recorded_states import checkpoint_state
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.errors import NdreproError
-from ndrepro.protocol.training_state import Place, read_tensors
+from ndrepro.protocol.training_state import CHECKPOINT_SCHEMA, Place, read_tensors
 from provenance.errors import ManifestError, ProvenanceError
 from provenance.formats.strict_json import Field
 
@@ -54,7 +54,7 @@ def test_a_checkpoint_and_weights_are_read_or_refused(tmp_path: Path) -> None:
         save_file(tensors, path, {"ndrepro": json.dumps(document)})
         return path.read_bytes()
 
-    whole = file_of({"schema": "", "experiment": {}, "place": place})
+    whole = file_of({"schema": CHECKPOINT_SCHEMA, "experiment": {}, "place": place})
     end = 8 + int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8:end])
 

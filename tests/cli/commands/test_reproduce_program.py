@@ -166,7 +166,7 @@ def test_data_without_a_file_show_no_folder(tmp_path: Path) -> None:
     (tmp_path / "private" / "letter.txt").write_text("dear")
     (tmp_path / "run" / "data").mkdir(parents=True)
     (tmp_path / "run" / "data" / "0.sha256").write_text("")
-    command = SimpleNamespace(working_folder=tmp_path / "top", top=None)
+    command = SimpleNamespace(working_folder=tmp_path / "top", top=None, programs=())
     place, run = tmp_path / "place", RunFolder(tmp_path / "run")
     inputs = RecordedInputs(command, place, place, run, lambda path: None, None, maps=True)  # type: ignore[arg-type]
     inputs.bring_data(RecordedData(str(tmp_path / "private"), "data/0.sha256"))

@@ -25,6 +25,7 @@ from dishonest_author import (
     spot,
 )
 from real_runs import Bench
+from safetensors.numpy import save_file
 
 from ndrepro.analysis.verdicts.reproduction_verdict import judge
 from ndrepro.execution.reproduce.epoch_draw import Challenge
@@ -35,6 +36,7 @@ from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import DataError, UsageError
 from ndrepro.protocol.experiment.schema_migrations import ADDITIONS
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.training_state import read_tensors
 from provenance.formats.metrics_log import read_scalars
 
 NAME = "lenet_nd_4_digits"
@@ -118,6 +120,10 @@ def another_learning_rate(bench: Bench, honest: Finished, into: Path) -> tuple[R
     request = json.loads(folder.request.read_text())
     request["experiment"]["learning_rate"] = 0.1
     folder.request.write_text(json.dumps(request))
+    for step in folder.checkpoint_steps():
+        tensors, metadata = read_tensors(path := folder.checkpoint(step))
+        header = {**json.loads(metadata["ndrepro"]), "experiment": request["experiment"]}
+        save_file(dict(tensors), path, {"ndrepro": json.dumps(header, sort_keys=True)})
     for row in read_scalars(folder.metrics):
         edit_results(folder, row["epoch"], learning_rate=2 * row["learning_rate"])
     parameters = {**manifest_of(folder).external_parameters, "experiment": request["experiment"]}
