@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
 from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
-from ndrepro.text.plurals import bounded, plural
+from ndrepro.text.plurals import all_of, bounded, plural
 from provenance.errors import ProvenanceError
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def of_program(
     again = read_recorded(finished.folder).manifest
     inputs, environment = _given(prepared, then, now, finished.folder)
     manifests = (original.manifest, again)
-    of_code = tuple(programs_of_the_code(prepared, ProgramRecord.of(original.manifest).interpreters))
-    of_code += tuple(_others_than_compared(prepared, again))
-    environment = _of_one_python(environment, of_code, (original.folder, finished.folder), manifests)
+    of_code = programs_of_the_code(prepared, ProgramRecord.of(original.manifest).interpreters)
+    others = (*of_code, *_others_than_compared(prepared, again))
+    environment = _of_one_python(environment, others, (original.folder, finished.folder), manifests)
     judgement = judge_program(
         then,
         now,
@@ -152,11 +152,9 @@ def _not_computed(
     words = "equal outputs show what this code writes; whether it computes that, its reader sees"
     words += f"; {plural(unread, 'file')} of code and inputs were not compared with them" if unread else ""
     words += f"; its standard input was a {had_input}, and is empty now" if had_input in _INPUTS else ""
-    words += f"; beside its arguments the record gave it {bounded(', '.join(given))}" if given else ""
+    words += f"; beside its arguments the record gave it {all_of(given)}" if given else ""
     if found:
-        many = (
-            f"{plural(len(found), 'output')} with content that was there before the start: {bounded(', '.join(found))}"
-        )
+        many = f"{plural(len(found), 'output')} with content that was there before the start: {all_of(found)}"
         words = f"{many}; {words}"
     return (claim("outputs computed", None, words),)
 
@@ -184,21 +182,21 @@ def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
     """The claim that names source that no commit has, and that the repetition was given; () for none."""
     if not paths:
         return ()
-    words = f"{plural(len(paths), 'file')} of source came from elsewhere, by digest: {bounded(', '.join(paths))}"
+    words = f"{plural(len(paths), 'file')} of source came from elsewhere, by digest: {all_of(paths)}"
     return (claim("code of no commit", None, words),)
 
 
 def _of_one_python(
-    environment: ClaimCheck, of_code: Sequence[str], folders: Iterable[RunFolder], manifests: Iterable[Manifest]
+    environment: ClaimCheck, known: Sequence[str], folders: Iterable[RunFolder], manifests: Iterable[Manifest]
 ) -> ClaimCheck:
-    """The claim on the environment, not checked where either run used more than the Python that was compared, or the
-    recorded code's own programs in the place of the environment's.
+    """The claim on the environment, not checked where either run used more than the Python that was compared: what is
+    ``known`` of that, and what both runs' records say.
     """
     from ndrepro.protocol.program_record import ProgramRecord
     from provenance.hook.started_programs import UNOBSERVED
     from provenance.observation.process_record import read_processes
 
-    others = [*of_code]
+    others = [*known]
     versions = []
     for manifest in manifests:
         first, *rest = ProgramRecord.of(manifest).interpreters or (None,)
@@ -215,7 +213,7 @@ def _of_one_python(
         others += [problem for problem in problems if problem.startswith(UNOBSERVED)]
     if not others or environment.status == FLAGGED:
         return environment
-    words = f"it also ran what is not compared: {bounded(', '.join(dict.fromkeys(others)))}; {environment.evidence}"
+    words = f"it also ran what is not compared: {all_of(dict.fromkeys(others))}; {environment.evidence}"
     return claim(environment.name, None, words)
 
 
@@ -247,7 +245,7 @@ def _stayed(manifest: Manifest) -> tuple[ClaimCheck, ...]:
     from ndrepro.protocol.program_record import ProgramRecord
 
     found = ProgramRecord.of(manifest).outlived_by
-    words = f"what {bounded(', '.join(found))} wrote after the program had ended is in no record"
+    words = f"what {all_of(found)} wrote after the program had ended is in no record"
     return (claim("processes that stayed", None, words),) if found else ()
 
 

@@ -84,8 +84,8 @@ def _obstacle(content: bytes, *, is_python: bool) -> ReadingObstacle | None:
     """The same of bytes. A return before the end of every line means nothing in Python alone: to a shell "exit" with a
     return is no exit. A blank there may be part of a string, and one behind a backslash ends the statement.
     """
-    is_python = is_python and not _OTHER_INTERPRETER.match(content)
-    if is_python and content.count(b"\r\n") == content.count(b"\n"):
+    ends_alike = content.count(b"\r\n") == content.count(b"\n")
+    if is_python and ends_alike and not _OTHER_INTERPRETER.match(content):
         content = content.replace(b"\r\n", b"\n")
     try:
         text = content.decode()

@@ -22,6 +22,11 @@ def first_of(names: Sequence[object], most: int) -> str:
     return ", ".join(map(str, names[:most])) + more
 
 
+def all_of(names: Iterable[object]) -> str:
+    """Every name, as far as there is room in ``bounded``."""
+    return bounded(", ".join(map(str, names)))
+
+
 def bounded(text: str, most: int = 3000) -> str:
     """The text, or its first ``most`` characters and how many more there are: nothing is left out unsaid."""
     more = len(text) - most

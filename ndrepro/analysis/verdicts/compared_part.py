@@ -41,8 +41,3 @@ class ValueDifference:
 def largest_first(found: Iterable[ValueDifference]) -> str:
     """Every difference, relative, the largest first."""
     return bounded("; ".join(map(str, sorted(found, reverse=True))))
-
-
-def all_of(names: Iterable[str]) -> str:
-    """Every name, as far as a claim has room."""
-    return bounded(", ".join(names))

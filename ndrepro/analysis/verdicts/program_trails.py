@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from ndrepro.analysis.verdicts.compared_part import ComparedPart, ValueDifference, all_of, largest_first
+from ndrepro.analysis.verdicts.compared_part import ComparedPart, ValueDifference, largest_first
 from ndrepro.analysis.verdicts.reproduction_claims import Tolerance
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.text.plurals import bounded, plural
+from ndrepro.text.plurals import all_of, bounded, plural
 from provenance.errors import TrailError
 from provenance.formats.trail import Divergence, Trail, compare, shared_records
 

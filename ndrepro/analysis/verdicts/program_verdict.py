@@ -32,7 +32,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ndrepro.analysis.verdicts.compared_part import ComparedPart, ValueDifference, all_of, largest_first
+from ndrepro.analysis.verdicts.compared_part import ComparedPart, ValueDifference, largest_first
 from ndrepro.analysis.verdicts.metadata_times import cure_of_dates, without_times
 from ndrepro.analysis.verdicts.program_results import ProgramResults
 from ndrepro.analysis.verdicts.program_trails import compare_trails
@@ -54,7 +54,7 @@ from ndrepro.protocol.verdicts import (
     claim,
 )
 from ndrepro.text.first_difference import LineDifference, first_different_line
-from ndrepro.text.plurals import bounded, plural
+from ndrepro.text.plurals import all_of, bounded, plural
 from provenance.attestation.run_files import inside
 from provenance.errors import ProvenanceError
 from provenance.formats.bounded_read import read_bounded

@@ -93,11 +93,8 @@ class RecordedCode:
 
     def changes(self) -> tuple[str, ...]:
         """In words, the files that are not as in the commit."""
-        patched = [f"patched: {', '.join(self.changed)}"] if self.changed else []
-        return (
-            *patched,
-            *([f"untracked: {', '.join(each.path for each in self.untracked)}"] if self.untracked else []),
-        )
+        kinds = {"patched": self.changed, "untracked": [each.path for each in self.untracked]}
+        return tuple(f"{kind}: {', '.join(paths)}" for kind, paths in kinds.items() if paths)
 
     def to_json(self) -> dict[str, Any]:
         """Commit, whether it was dirty, the digest of the patch, the changed paths, untracked files with digests."""

@@ -142,8 +142,11 @@ class Sandbox:
             hidden=(*confinement.hidden, *self.runs),
             secret=(*confinement.secret, *self.secret),
         )
-        asked: dict[str, object] = {"processes": [dict(each) for each in processes], "unix_sockets": unix_sockets}
-        asked |= {"stops_blocked": alive is not None}  # training processes
+        asked: dict[str, object] = {
+            "processes": [dict(each) for each in processes],
+            "unix_sockets": unix_sockets,
+            "stops_blocked": alive is not None,  # training processes
+        }
         if alive is not None:
             asked |= {"alive": alive}
         if confinement.expected is not None:
