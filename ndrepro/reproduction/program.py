@@ -99,8 +99,8 @@ def of_program(
         repeats=_repeats(finished.folder),
     )
     judgement = replace(judgement, claims=(*judgement.claims, *_stayed(original.manifest)))
-    had_input = str(ProgramRecord.of(original.manifest).streams.get("stdin"))
-    computed = _not_computed(now, had, unread, given, had_input, place.working_folder)
+    lost_input = _lost_input(prepared, ProgramRecord.of(original.manifest).streams.get("stdin"))
+    computed = _not_computed(now, had, unread, given, lost_input, place.working_folder)
     return attested(original, plan, (finished.folder,), (judgement,), (*computed, *code), options)
 
 
@@ -130,12 +130,12 @@ def _not_computed(
     had: EarlierContents,
     unread: int,
     given: Sequence[str],
-    had_input: str,
+    lost_input: str,
     working_folder: Path,
 ) -> tuple[ClaimCheck, ...]:
     """The claim that no repetition checks: that outputs were computed. It names those that repeat what the recorded
-    code and inputs had, how many of these were not read, the words that were ``given``, and a standard input that the
-    program had of the kind ``had_input``; () without outputs and metrics.
+    code and inputs had, how many of these were not read, the words that were ``given``, and what standard input was
+    and is not now, ``lost_input``; () without outputs and metrics.
     """
     from provenance.formats.digest import file_digest
 
@@ -151,12 +151,19 @@ def _not_computed(
     ]
     words = "equal outputs show what this code writes; whether it computes that, its reader sees"
     words += f"; {plural(unread, 'file')} of code and inputs were not compared with them" if unread else ""
-    words += f"; its standard input was a {had_input}, and is empty now" if had_input in _INPUTS else ""
+    words += f"; its standard input was a {lost_input}, and is empty now" if lost_input else ""
     words += f"; beside its arguments the record gave it {all_of(given)}" if given else ""
     if found:
         many = f"{plural(len(found), 'output')} with content that was there before the start: {all_of(found)}"
         words = f"{many}; {words}"
     return (claim("outputs computed", None, words),)
+
+
+def _lost_input(prepared: ProgramPlan, kind: object) -> str:
+    """The recorded kind of standard input where there may have been something in it that the repetition does not have;
+    else "".
+    """
+    return str(kind) if kind in _INPUTS and prepared.place.standard_input is None else ""
 
 
 def _unread_files(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
@@ -175,6 +182,8 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     code, differences = prepared.execution.code, prepared.place.differences
     words = [*([f"commit {code.commit}"] if code.commit else []), *code.changes()]
     words += [f"command: {shlex.join(prepared.command.words)}"]
+    if prepared.place.standard_input is not None and (file := prepared.command.standard_input) is not None:
+        words += [f"standard input: {file.path}"]
     return claim(RECORDED_CODE, None if differences else True, bounded("; ".join([*differences, *words])))
 
 
@@ -299,6 +308,8 @@ def _given(
     read = {file.path for file in found} | {*place.of_environment}
     # what the sandbox shows under another path is not there for the recorder
     read |= {str(path) for path in place.mapped} | {str(path) for path in place.mapped.values()}
+    if place.standard_input is not None and prepared.command.standard_input is not None:  # a copy's path was read now
+        read.add(prepared.command.standard_input.path)
     unread = [file.path for file in prepared.command.inputs if file.path not in read]
     unnamed = {
         "not read this time, as far as was seen": [] if place.missing else unread,

@@ -3,7 +3,8 @@
     plan_program ──> ProgramPlan (shown) ── permitted ──> run_again ──> FinishedProgram
 
 The recorder is that of ``ndrepro record``; its program runs in a private folder, in a sandbox where there is one, with
-the variables that were recorded and none of the reviewer's own. Standard input is empty. Judging the two runs is
+the variables that were recorded and none of the reviewer's own. Standard input is the recorded file, if it was one that
+is here, else empty. Judging the two runs is
 ``ndrepro.analysis.verdicts.program_verdict``'s part.
 """
 
@@ -197,7 +198,7 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
         ),
     )
     runs, home = RunsFolder(runs.root.absolute()), home.absolute()
-    with _standing_in(plan.place.working_folder, quiet=quiet):
+    with _standing_in(plan.place.working_folder, plan.place.standard_input, quiet=quiet):
         finished = record_program(request, runs, home)
     expect_started(_command_file(plan))
     return finished
@@ -259,16 +260,17 @@ def _variables(recorded: Mapping[str, str], environment: ProgramEnvironment) -> 
 
 
 @contextmanager
-def _standing_in(folder: Path, *, quiet: bool) -> Iterator[None]:
-    """Be, for a while, a process in ``folder`` with an empty standard input, and output put aside."""
+def _standing_in(folder: Path, standard_input: Path | None, *, quiet: bool) -> Iterator[None]:
+    """Be, for a while, a process in ``folder`` with a file or nothing for standard input, and output put aside."""
     before = os.getcwd()
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(number) for number in (0, 1, 2)]
     nothing = os.open(os.devnull, os.O_RDWR)
+    given = os.open(standard_input or os.devnull, os.O_RDONLY)
     try:
         os.chdir(folder)
-        os.dup2(nothing, 0)
+        os.dup2(given, 0)
         for number in (1, 2):
             os.dup2(nothing if quiet else kept[2], number)
         yield
@@ -277,4 +279,5 @@ def _standing_in(folder: Path, *, quiet: bool) -> Iterator[None]:
             os.dup2(copy, number)
             os.close(copy)
         os.close(nothing)
+        os.close(given)
         os.chdir(before)

@@ -15,11 +15,18 @@ is not is named; nothing else takes its place.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndrepro.execution.program_reproduction.data_elsewhere import DataElsewhere, Snapshot, snapshot, top_identity
+from ndrepro.execution.program_reproduction.data_elsewhere import (
+    DataElsewhere,
+    Snapshot,
+    digest_of,
+    snapshot,
+    top_identity,
+)
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import Judge, RecordedInputs, expect_inside, is_inside
 from ndrepro.execution.sandbox.confinement import expect_harmless
@@ -56,6 +63,7 @@ class PrivateFolder:
         unlisted: folders without files, and links to folders, in declared data, which no digest binds.
         of_environment: inputs that are the machine's or of an installation, which are not brought.
         repositories: what it has for questions to git.
+        standard_input: a copy of the file that standard input was read from; ``None`` where it was none, or is missing.
         differences: where the code is not what was recorded, in words.
     """
 
@@ -73,6 +81,7 @@ class PrivateFolder:
     unlisted: tuple[str, ...]
     of_environment: tuple[str, ...]
     repositories: GivenRepositories
+    standard_input: Path | None
 
     @property
     def expected(self) -> dict[str, tuple[int, int]]:
@@ -149,7 +158,21 @@ def build(
         tuple(inputs.unlisted),
         tuple(inputs.of_environment),
         given,
+        _standard_input(command, inputs, place),
     )
+
+
+def _standard_input(command: RecordedCommand, inputs: RecordedInputs, place: Path) -> Path | None:
+    """A copy beside ``place``: by an open file a program can write what the sandbox lets it only read."""
+    file = command.standard_input
+    if file is None or file not in inputs.places:
+        return None
+    copy = place.with_name("standard-input")
+    try:
+        shutil.copyfile(inputs.places[file], copy)
+    except OSError:
+        return None
+    return copy if digest_of(copy) == file.sha256 else None
 
 
 def _without_outputs(command: RecordedCommand, place: Path, working_folder: Path) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.programs.input_files import is_code
+from ndrepro.execution.programs.input_files import STANDARD_INPUT, is_code
 from ndrepro.execution.programs.interpreters import is_python
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
@@ -62,6 +62,7 @@ class RecordedCommand:
         data: what was declared with --data.
         interpreter: the version of the Python that did the work, such as 3.11.7; "" where none was seen.
         programs: the folders of the Pythons that it ran in, whose scripts belong to their environments.
+        standard_input: which of ``inputs`` standard input was read from; ``None`` where it was no file.
     """
 
     kind: str
@@ -80,6 +81,7 @@ class RecordedCommand:
     written: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
     programs: frozenset[str] = frozenset()
+    standard_input: ProgramFile | None = None
 
     @property
     def may_be_of_environment(self) -> bool:
@@ -107,6 +109,8 @@ class RecordedCommand:
         read, top = _listed(folder.inputs) or record.inputs, _top(record.source)
         places = {file: os.path.normpath(os.path.join(record.working_folder, file.path)) for file in (*read, *written)}
         own = {(places[file], file.sha256) for file in written}
+        from_file = at(record.streams, "stdin") == "file"
+        standard_inputs = [file for file in read if from_file and file.how == STANDARD_INPUT]
         # as "env A=1 .venv/bin/python" names one
         pythons = {each.executable for each in record.interpreters if is_python(Path(each.executable))}
         return cls(
@@ -133,6 +137,7 @@ class RecordedCommand:
             tuple(file.path for file in written if not (file.reason == AS_BEFORE and is_code(file.path))),
             read_variables(folder.processes),
             frozenset(map(os.path.dirname, pythons)),
+            standard_inputs[0] if len(standard_inputs) == 1 else None,
         )
 
     @classmethod

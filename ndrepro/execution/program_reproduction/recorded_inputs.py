@@ -52,6 +52,7 @@ class RecordedInputs:
     Attributes:
         shown, mapped, missing, wanted, uncommitted, beside_commit, elsewhere, unlisted, of_environment: see
             ``PrivateFolder``.
+        places: where each input that is here is found, by the recorded file.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class RecordedInputs:
         self.elsewhere: list[str] = []
         self.unlisted: list[str] = []
         self.of_environment: list[str] = []
+        self.places: dict[ProgramFile, Path] = {}
         self.wanted = 0
 
     def bring_data(self, data: RecordedData) -> None:
@@ -124,10 +126,12 @@ class RecordedInputs:
         here = self._here(path)
         if self._is_of_environment(file, path, here):
             self.of_environment.append(file.path)
+            self.places[file] = path
             return
         self.wanted += 1
-        if not self._has_commit and self._unpack(file, here):
+        if not self._has_commit and here is not None and self._unpack(file, here):
             self.beside_commit.append(file.path)
+            self.places[file] = here
             return
         before = snapshot(path) if path.is_file() else ()
         is_new = here is None or (self._has_commit and (not os.path.lexists(here) or _points(here)))
@@ -139,6 +143,7 @@ class RecordedInputs:
         if problem:
             self.missing.append(f"input {file.path}: {problem}")
             return
+        self.places[file] = here or self.mapped.get(path, path)
         if is_new:
             self.beside_commit.append(file.path)
         if is_new and (is_code if here is None else is_source)(file.path):
@@ -196,9 +201,9 @@ class RecordedInputs:
             _put(found[0], here, self._place, link=True)
         return ""
 
-    def _unpack(self, file: ProgramFile, here: Path | None) -> bool:
+    def _unpack(self, file: ProgramFile, here: Path) -> bool:
         """Whether the copy that the run has of an input is at ``here`` now."""
-        if file.copy is None or here is None or not inside(file.copy) or not is_inside(here, self._place):
+        if file.copy is None or not inside(file.copy) or not is_inside(here, self._place):
             return False
         copy = self._folder.root / file.copy
         if file.sha256 is None or digest_of(copy) != file.sha256:

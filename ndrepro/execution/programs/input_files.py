@@ -185,7 +185,10 @@ def standard_input() -> ProgramFile | None:
     known = identity_of(Path("/proc/self/fd/0"))
     if known is None:
         return None
-    return _file(Path("/"), "/proc/self/fd/0", STANDARD_INPUT, known[0], BYTES, os.path.realpath("/proc/self/fd/0"))
+    place = os.path.realpath("/proc/self/fd/0")
+    if read := os.lseek(0, 0, os.SEEK_CUR):
+        return ProgramFile(printable(place), STANDARD_INPUT, known[0], None, reason=f"read from byte {read} on")
+    return _file(Path("/"), "/proc/self/fd/0", STANDARD_INPUT, known[0], BYTES, place)
 
 
 def _file(folder: Path, path: str, how: str, size: int, room: int, shown: str | None = None) -> ProgramFile:
