@@ -164,6 +164,24 @@ def test_a_commit_of_no_history_that_the_reviewer_has(checkout: Path, tmp_path: 
     assert claim_on(found, tmp_path / "run").status == "checked", "the control: an earlier commit"
 
 
+def test_an_earlier_commit_s_code_is_named(checkout: Path, tmp_path: Path) -> None:
+    """It has the faults that were mended since, such as a reader's that takes one data set of two: "checked" alone."""
+    found = recorded(checkout, tmp_path / "run")
+    assert "earlier" not in claim_on(found, tmp_path / "run").evidence, "the control: this very commit"
+    for name in ("ndrepro/train.py", "ndrepro/report/page.py", "README.md", "provenance/c.py"):
+        (checkout / name).parent.mkdir(exist_ok=True)
+        (checkout / name).write_text("mended = 1\n")
+        commit(checkout)
+    claim = claim_on(found, tmp_path / "run")
+    assert claim.status == "checked"
+    assert claim.evidence.endswith("; an earlier commit's code: 2 later commits here changed what trains")
+    patched = tmp_path / "patched"
+    (checkout / "ndrepro/report/page.py").write_text("other = 1\n")
+    late = recorded(checkout, patched)
+    take_back(checkout)
+    assert "earlier" not in claim_on(late, patched).evidence, "a patch of this commit"
+
+
 def unread(found: Manifest, run: Path) -> str:
     """What the claim says of files that nobody reads; "" where there is none."""
     with recorded_code(found, run) as rebuilt:

@@ -21,10 +21,10 @@ from ndrepro.execution.runs.child_process import child_python
 from ndrepro.protocol.errors import EngineError
 from ndrepro.protocol.experiment.determinism import instruction_limits
 from ndrepro.protocol.messages import Request
-from ndrepro.protocol.project_folders import CODE, PACKAGES
+from ndrepro.protocol.project_folders import CODE, PACKAGES, UNUSED_IN_TRAINING
 from ndrepro.protocol.training_record import TrainingRecord, installed_distributions
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
-from ndrepro.text.plurals import bounded
+from ndrepro.text.plurals import bounded, plural
 from provenance.attestation.manifest import Manifest
 from provenance.capture import source
 from provenance.comparison.kept_source import differs
@@ -69,10 +69,11 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
         else:
             if found == wanted:
                 # code with the digest of this checkout's is known to the reviewer, wherever it comes from
-                unknown = [] if in_history(state.commit) else [_UNKNOWN]
-                doubts = [] if here else [*unknown, *missing]
+                known = in_history(state.commit)
+                doubts = [] if here else [*([] if known else [_UNKNOWN]), *missing]
                 evidence = f"commit {state.commit}, patch and untracked files give the code with the recorded digest"
-                checked = claim(RECORDED_CODE, None if doubts else True, bounded("; ".join([evidence, *doubts])))
+                said = [evidence, *(_since(state.commit) if known and not here else ()), *doubts]
+                checked = claim(RECORDED_CODE, None if doubts else True, bounded("; ".join(said)))
                 rebuilt = Rebuilt(CODE if here else place, (), checked)
             else:
                 words = f"commit {state.commit} with the recorded patch gives code {found}, recorded is {wanted}"
@@ -87,6 +88,13 @@ def in_history(commit: str | None) -> bool:
     except SourceError:
         return False
     return True
+
+
+def _since(commit: str | None) -> tuple[str, ...]:
+    """In words, how many commits of this checkout changed what trains since an earlier one: mends may be among them."""
+    unused = (f":(exclude){name}" for name in UNUSED_IN_TRAINING)
+    later = int(Repository(CODE).line("rev-list", "--count", f"{commit}..HEAD", "--", *PACKAGES, *unused))
+    return (f"an earlier commit's code: {plural(later, 'later commit')} here changed what trains",) if later else ()
 
 
 def _is_checked_out(state: SourceState) -> bool:
