@@ -14,7 +14,6 @@ the history. Nothing in the folder is obeyed by git here: no filter is known.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import os
 import re
@@ -37,6 +36,7 @@ from provenance.comparison.recorded_tree import SourceState, borrowing, submodul
 from provenance.errors import SourceError
 from provenance.formats.digest import FileDigest
 from provenance.formats.folder_tree import remove_tree, temporary_folder
+from provenance.git.commit_text import unread_parts
 from provenance.git.repository import Repository
 from provenance.git.scratch_repository import SUBMODULE, new_repository
 from provenance.git.tracked_files import CONVERSION_SETTINGS, read_commit
@@ -44,8 +44,6 @@ from provenance.git.tracked_files import CONVERSION_SETTINGS, read_commit
 _DESCRIPTION = re.compile(r"(.+)-([0-9]+)-g[0-9a-f]+")
 _NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CONVERSIONS = ("true", "false", "input", "lf", "crlf", "native")
-# gitformat-commit: a signature is of these and of the message
-_HEADERS = (b"tree", b"parent", b"author", b"committer", b"encoding", b"gpgsig", b"gpgsig-sha256")
 # letters of an abbreviated name, where no more are needed
 _SHORTEST = 7
 _NOBODY = {"GIT_COMMITTER_NAME": "ndrepro", "GIT_COMMITTER_EMAIL": "ndrepro", "GIT_COMMITTER_DATE": "@0 +0000"}
@@ -109,6 +107,8 @@ class _Making:
         """Fill it."""
         self._copy_history()
         entries = read_commit(self._given)
+        if self._lent.tree(entries) != self._given.line("rev-parse", f"{self._commit}^{{tree}}"):
+            self._names.append("entries of trees that are no files, or have other modes than files")
         self._configure()
         self._given.ask("read-tree", self._commit)
         self._given.ask("update-index", "-q", "--refresh")
@@ -135,7 +135,7 @@ class _Making:
         walk = "--objects", "--no-object-names", "--filter=blob:none", "--no-walk"
         trees = self._lent.repository.ask("rev-list", *walk, self._commit).split()
         self._lent.hand_over({*commits, *trees}, self._given, anew=True)
-        self._names += self._unseen(commits)
+        self._names += self._unread(commits)
         if ends:
             (self._git / "shallow").write_text("".join(f"{name}\n" for name in ends))
         self._given.ask("rev-list", "--quiet", self._commit)
@@ -165,7 +165,7 @@ class _Making:
             self._differences.append("the history of the clone is shallow, and so shorter than it was")
         return commits, ends
 
-    def _unseen(self, commits: Iterable[str]) -> Iterator[str]:
+    def _unread(self, commits: Iterable[str]) -> Iterator[str]:
         """What commits hold that ``git log`` and ``git show`` do not print, and how many do so."""
         listing, answers = self._scratch / "commits", self._scratch / "contents"
         _write(listing, (f"{name}\n" for name in commits))
@@ -174,8 +174,8 @@ class _Making:
         found: Counter[str] = Counter()
         with open(answers, "rb") as file:
             while words := file.readline().split():
-                header, _, message = file.read(int(words[2]) + 1).partition(b"\n\n")
-                found.update({*_unseen_headers(header), *(["text after a NUL character"] if b"\0" in message else [])})
+                found.update({*unread_parts(file.read(int(words[2])))})
+                file.read(1)
         yield from (f"{what}, in commits: {number}" for what, number in sorted(found.items()))
 
     def _ends(self) -> list[str]:
@@ -278,24 +278,6 @@ class _Digest:
         """Digest more."""
         self.sha256.update(data)
         self.size += len(data)
-
-
-def _unseen_headers(header: bytes) -> Iterator[str]:
-    """The headers of a commit that git does not print: unknown ones, second ones, and encodings that there are not."""
-    seen = set()
-    for line in header.split(b"\n"):
-        if not line.startswith(b" "):  # else it continues the one before
-            name, _, value = line.partition(b" ")
-            if name not in _HEADERS or (name in seen and name != b"parent") or not _is_known_encoding(name, value):
-                yield f"header {printable(os.fsdecode(name))}"
-            seen.add(name)
-
-
-def _is_known_encoding(name: bytes, value: bytes) -> bool:
-    try:
-        return name != b"encoding" or bool(codecs.lookup(value.decode("ascii")))
-    except (LookupError, ValueError):
-        return False
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -289,19 +289,77 @@ def test_the_commit_s_version_of_a_changed_file_is_named(tmp_path: Path) -> None
     assert "results.txt is a in the commit" in claim.evidence
 
 
-def test_what_a_commit_says_and_git_log_does_not_show_is_named(tmp_path: Path) -> None:
-    author = Stranger.make(tmp_path / "author", {"train.py": git_writes("cat-file", "-p", "HEAD")})
-    commit = author.git("cat-file", "commit", "HEAD").replace("\n\n", "\nencoding 0.8888\nresult 0.9999\n\n", 1)
+def of_commit(*change: str) -> Callable[[Stranger], None]:
+    """Have HEAD's content changed, by one replacement."""
+
+    def hide(author: Stranger) -> None:
+        commit = (author.git("cat-file", "commit", "HEAD") + "\n").replace(*change, 1)
+        author.git("update-ref", "HEAD", written(author, "commit", commit.encode()))
+
+    return hide
+
+
+def written(author: Stranger, kind: str, content: bytes) -> str:
     made = author.root / "runs"
-    made.write_bytes(f"{commit}\0 0.7777\n".encode())
-    author.git("update-ref", "HEAD", author.git("hash-object", "--literally", "-t", "commit", "-w", str(made)))
+    made.write_bytes(content)
+    name = author.git("hash-object", "--literally", "-t", kind, "-w", str(made))
     made.unlink()
+    return name
+
+
+def of_tree(mode: bytes, name: bytes, kind: str) -> Callable[[Stranger], None]:
+    """Have one more entry in HEAD's tree, before all others, that no checkout and no comparison shows."""
+
+    def hide(author: Stranger) -> None:
+        command = ["git", "cat-file", "tree", "HEAD^{tree}"]
+        tree = subprocess.run(command, cwd=author.root, check=True, capture_output=True).stdout
+        if kind == "tree":
+            tree = mode + b" " + name + b"\0" + bytes.fromhex(written(author, "tree", b"")) + tree
+        else:
+            tree = tree.replace(b"100755 " + name, mode + b" " + name)
+        before = author.git("rev-parse", "HEAD^{tree}")
+        of_commit(before, written(author, "tree", tree))(author)
+
+    return hide
+
+
+COMMIT_AND_TREE = """
+import subprocess
+asked = [["cat-file", "-p", "HEAD"], ["ls-tree", "HEAD"]]
+open("results.txt", "wb").write(b"".join(subprocess.check_output(["git", *words]) for words in asked))
+"""
+UNREAD: dict[str, tuple[Callable[[Stranger], None], str]] = {
+    "an unknown header": (of_commit("\n\n", "\nresult 0.9999\n\n"), "header result, in commits: 1"),
+    "an encoding": (of_commit("\n\n", "\nencoding cp0.9999\n\n"), "header encoding, in commits: 1"),
+    "what is no signature": (of_commit("\n\n", "\ngpgsig 0.9999\n\n"), "header gpgsig, in commits: 1"),
+    "a header that goes on": (of_commit("\n\n", "\n 0.9999\n\n"), "header , in commits: 1"),
+    "a message that ends": (of_commit("first", "first\0 0.9999"), "text after a NUL character, in commits: 1"),
+    "blanks": (of_commit("first", "first \u200b 0.9999"), "characters that do not show, in commits: 1"),
+    "empty lines": (of_commit("first\n", "first 0.9999" + "\n" * 99), "characters that do not show, in commits: 1"),
+    "text after the time zone": (of_commit("\ncommitter", " 0.9999\ncommitter"), "header author, in commits: 1"),
+    "a committer": (of_commit("committer a", "committer 0.9999"), "a committer other than its author"),
+    "an empty folder": (of_tree(b"40000", b".0.9999", "tree"), "entries of trees that are no files"),
+    "modes": (of_tree(b"100775", b"train.py", "blob"), "entries of trees that are no files"),
+}
+
+
+@pytest.mark.parametrize("what", UNREAD)
+def test_what_a_commit_holds_and_git_log_does_not_show_is_named(tmp_path: Path, what: str) -> None:
+    hide, said = UNREAD[what]
+    author = Stranger.make(tmp_path / "author", {"train.py": COMMIT_AND_TREE})
+    hide(author)
     run = author.record(outputs=("results.txt",))
-    assert "0.9999" in (author.root / "results.txt").read_text(), "the control"
+    assert what == "modes" or "0.9999" in (author.root / "results.txt").read_text(), "the control"
     found = author.reproduce(run)
     (claim,) = (each for each in found.claims if each.name == "outputs computed")
-    for words in ("header encoding", "header result", "text after a NUL character"):
-        assert f"{words}, in commits: 1" in claim.evidence, (found.verdict, claim.evidence)
+    assert found.verdict == "identical" and said in claim.evidence, (found.verdict, claim.evidence)
+
+
+def test_of_an_ordinary_commit_nothing_is_named_but_its_branch(tmp_path: Path) -> None:
+    author = Stranger.make(tmp_path / "author", {"train.py": git_writes("cat-file", "-p", "HEAD")})
+    found = author.reproduce(author.record(outputs=("results.txt",)))
+    (claim,) = (each for each in found.claims if each.name == "outputs computed")
+    assert claim.evidence.endswith("the record gave it name fit, trail off, branch master"), claim.evidence
 
 
 @pytest.mark.skipif(not CONFINED, reason="outside of a sandbox it can be written")

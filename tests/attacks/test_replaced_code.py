@@ -145,3 +145,12 @@ def test_the_content_behind_a_pointer_of_git_lfs_is_the_commit_s(tmp_path: Path)
     (handed := author.top / "handed").mkdir()
     (handed / "model.bin").write_bytes(data)
     assert author.reproduce(run, data=handed).verdict == "identical"
+
+
+def test_the_executable_is_what_the_command_names(tmp_path: Path) -> None:
+    """Before: the manifest's executable was executed, another committed script, and the command was shown."""
+    other = "#!/usr/bin/env python3\nopen('o', 'w').write('0.9999')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write('0.6123')\n", "plot.py": other})
+    run = author.record(str(author.root / "plot.py"), "train.py", outputs=("o",))
+    author.claim(run, asked={"command": [sys.executable, "train.py"]})
+    assert author.reproduce(run).verdict not in ("identical", "close")

@@ -43,7 +43,7 @@ def without_launcher(command: RecordedCommand) -> tuple[RecordedCommand, tuple[s
     """The command that a launcher starts, and in words that it is executed alone; any other command as it is."""
     words, top = started_by(command.words), command.top or command.working_folder
     # a program of this name among the code is the author's own
-    if not words or is_below(command.working_folder / (command.executable.uri or ""), top):
+    if not words or is_below(command.program or command.working_folder, top):
         return command, ()
     launcher = shlex.join(command.words[:2])
     told = f"{launcher}: what it starts is executed, by the environment here: activate its own before, or --rebuild-env"

@@ -169,8 +169,8 @@ def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Pa
     private one, ``place``.
     """
     first = Path(command.words[0])
-    uri, digest = command.executable.uri, (command.executable.digest or {}).get("sha256")
-    recorded = command.working_folder / uri if uri else Path()  # ".venv/bin/python" is recorded as it was typed
+    digest = (command.executable.digest or {}).get("sha256")
+    recorded = command.program or Path()
     top = command.top or command.working_folder
     if recorded.is_absolute() and is_below(recorded, top):
         inside = place / os.path.relpath(recorded, top)

@@ -53,7 +53,7 @@ class RecordedCommand:
     Attributes:
         kind: program or script.
         words: those of the command line.
-        executable: the file that the first word named, with its digest where one was recorded.
+        executable: the file that was executed, with its digest where one was recorded; see ``program``.
         working_folder: an absolute path of the machine where it ran.
         top: the top of the repository that the working folder was in, likewise; ``None`` where it was in none.
         inputs: the files that it is known to have read, without those of git's own, where a commit was recorded.
@@ -84,10 +84,17 @@ class RecordedCommand:
     standard_input: ProgramFile | None = None
 
     @property
+    def program(self) -> Path | None:
+        """The file that the first word named where it ran; ``None`` for a name alone, found at no recorded place."""
+        word, uri = self.words[0], self.executable.uri
+        if os.sep in word:
+            return self.working_folder / word
+        return self.working_folder / uri if uri and os.path.basename(uri) == word else None
+
+    @property
     def may_be_of_environment(self) -> bool:
         """Whether the first word named a script beside a recorded Python, or a program at no recorded place."""
-        uri = self.executable.uri
-        return not uri or os.path.dirname(os.path.normpath(self.working_folder / uri)) in self.programs
+        return self.program is None or os.path.dirname(os.path.normpath(self.program)) in self.programs
 
     @classmethod
     def of(cls, manifest: Manifest, folder: RunFolder) -> RecordedCommand:
