@@ -180,11 +180,11 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     the command.
     """
     code, differences = prepared.execution.code, prepared.place.differences
-    words = [*([f"commit {code.commit}"] if code.commit else []), *code.changes()]
-    words += [f"command: {shlex.join(prepared.command.words)}"]
+    words = [f"command: {shlex.join(prepared.command.words)}"]
     if prepared.place.standard_input is not None and (file := prepared.command.standard_input) is not None:
         words += [f"standard input: {file.path}"]
-    return claim(RECORDED_CODE, None if differences else True, bounded("; ".join([*differences, *words])))
+    words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]
+    return claim(RECORDED_CODE, None if differences else True, bounded("; ".join(words)))
 
 
 def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:

@@ -29,14 +29,14 @@ _SIGNS = (
 _UTF_8 = "(?:utf[-_]?8|(?:us-)?ascii)"
 _OBSTACLES = (
     ("a carriage return", re.compile("\r")),
-    ("a control character", re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")),
-    ("letters or invisible characters beyond ASCII", re.compile(f"[^\t\n -~{SEEN}{_SIGNS}]")),
+    ("a control character", re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")),
+    ("letters or invisible characters beyond ASCII", re.compile(f"[^\0-\x9f{SEEN}{_SIGNS}]")),
     ("signs beyond ASCII", re.compile(f"(?![{SEEN}])[{_SIGNS}]")),
     ("another encoding", re.compile(rf"(?i)\A(?:.*\n)?[ \t]*#.*?coding[:=][ \t]*(?!{_UTF_8}(?![-\w.]))[-\w.]")),
     (f"more than {_COLUMNS} columns", re.compile(f".{{{_COLUMNS + 1}}}")),
     ("a blank at the end", re.compile(r" (?:\n|\Z)")),
     # what follows is outside of the window
-    ("a wide gap", re.compile(r"[^ \n] {60}| {80}|\n{61}")),
+    ("a wide gap", re.compile(r"(?m)[^ \n] {60}| {80}|^(?=.{101}).*?[^ \n] {20}|(?:^[^\w\n]*\n){41}")),
 )
 _CELLS = ("cells", "worksheets")
 # of a file or folder: no blank at an end
@@ -63,24 +63,26 @@ def name_obstacle(name: str) -> ReadingObstacle | None:
     return None if seen else ReadingObstacle("a name that is not seen whole")
 
 
-def reading_obstacle(file: Path) -> ReadingObstacle | None:
-    """Why a reader does not see a file, or what a link leads to, whole as plain text; ``None`` where he does."""
+def reading_obstacles(file: Path) -> tuple[ReadingObstacle, ...]:
+    """Why a reader does not see a file, or what a link leads to, whole as plain text: all there is, a harmless one may
+    stand in front of another. () where he does.
+    """
     suffix = file.suffix.lower()
     if suffix == ".ipynb":
-        return _NOTEBOOK
+        return (_NOTEBOOK,)
     try:
         with open(open_regular(file, follow_symlinks=True), "rb") as stream:
             start = stream.read(_START_BYTES)
             if b"\0" in start:
-                return _NO_TEXT
+                return (_NO_TEXT,)
             if os.fstat(stream.fileno()).st_size > _MOST_BYTES:
-                return ReadingObstacle("larger than 1 MiB")
-            return _obstacle(start + stream.read(_MOST_BYTES), is_python=suffix in (".py", ".pyw"))
+                return (ReadingObstacle("larger than 1 MiB"),)
+            return _obstacles(start + stream.read(_MOST_BYTES), is_python=suffix in (".py", ".pyw"))
     except OSError:
-        return ReadingObstacle("cannot be read")
+        return (ReadingObstacle("cannot be read"),)
 
 
-def _obstacle(content: bytes, *, is_python: bool) -> ReadingObstacle | None:
+def _obstacles(content: bytes, *, is_python: bool) -> tuple[ReadingObstacle, ...]:
     """The same of bytes. A return before the end of every line means nothing in Python alone: to a shell "exit" with a
     return is no exit. A blank there may be part of a string, and one behind a backslash ends the statement.
     """
@@ -90,13 +92,13 @@ def _obstacle(content: bytes, *, is_python: bool) -> ReadingObstacle | None:
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        return _NO_TEXT
+        return (_NO_TEXT,)
     if _has_cells(text):
-        return _NOTEBOOK
-    if "\t" in text and (match := _TABS.search(text)):
-        return _at(match, "tabs among blanks")
+        return (_NOTEBOOK,)
+    tabs = _TABS.search(text) if "\t" in text else None
     text = text.expandtabs(_TAB)
-    return next((_at(match, reason) for reason, pattern in _OBSTACLES if (match := pattern.search(text))), None)
+    found = (_at(match, reason) for reason, pattern in _OBSTACLES if (match := pattern.search(text)))
+    return (*([_at(tabs, "tabs among blanks")] if tabs else []), *found)
 
 
 def _at(found: re.Match[str], reason: str) -> ReadingObstacle:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Sequence
+
+_SEPARATORS = re.compile(r"[,;\"\[]")
 
 
 def plural(count: int, noun: str) -> str:
@@ -23,8 +27,8 @@ def first_of(names: Sequence[object], most: int) -> str:
 
 
 def all_of(names: Iterable[object]) -> str:
-    """Every name, as far as there is room in ``bounded``."""
-    return bounded(", ".join(map(str, names)))
+    """Every name, as far as there is room in ``bounded``, in quotes if it could pass for several or for our words."""
+    return bounded(", ".join(json.dumps(name) if _SEPARATORS.search(name) else name for name in map(str, names)))
 
 
 def bounded(text: str, most: int = 3000) -> str:

@@ -22,7 +22,7 @@ from provenance.errors import DigestError, SourceError
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.digest import bytes_digest, file_digest
 from provenance.formats.folder_tree import temporary_folder
-from provenance.git.repository import Repository
+from provenance.git.repository import Repository, Sink
 from provenance.git.scratch_repository import LINK, SUBMODULE, ScratchRepository, TreeEntry
 from provenance.git.tracked_files import STAGED, Change
 from provenance.redaction.documents import binary_problem
@@ -74,6 +74,14 @@ def capture_patch(
     make_folder(into)
     write_atomically(into / PATCH, redacted)
     return {"file": PATCH, **written(redacted, patch), **omitted}
+
+
+def write_patch(repository: Repository, before: str, after: str, sink: Sink) -> None:
+    """Write the patch from one tree to another, by their names: of the same trees the same bytes, wherever it is.
+
+    Raises SourceError for a file that is not available.
+    """
+    repository.stream(sink, *_DIFF.split(), before, after, "--")
 
 
 class _Kept:
@@ -214,8 +222,7 @@ class _States:
         return None
 
     def _diff(self, sink: _Kept, before: Mapping[str, TreeEntry], after: Mapping[str, TreeEntry]) -> None:
-        trees = self._scratch.tree(before), self._scratch.tree(after)
-        self._scratch.repository.stream(sink, *_DIFF.split(), *trees, "--")
+        write_patch(self._scratch.repository, self._scratch.tree(before), self._scratch.tree(after), sink)
 
     def _omit(self, path: str, reason: str) -> None:
         place = self._top / path

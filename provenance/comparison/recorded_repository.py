@@ -107,8 +107,6 @@ class _Making:
         """Fill it."""
         self._copy_history()
         entries = read_commit(self._given)
-        if self._lent.tree(entries) != self._given.line("rev-parse", f"{self._commit}^{{tree}}"):
-            self._names.append("entries of trees that are no files, or have other modes than files")
         self._configure()
         self._given.ask("read-tree", self._commit)
         self._given.ask("update-index", "-q", "--refresh")
@@ -176,7 +174,7 @@ class _Making:
             while words := file.readline().split():
                 found.update({*unread_parts(file.read(int(words[2])))})
                 file.read(1)
-        yield from (f"{what}, in commits: {number}" for what, number in sorted(found.items()))
+        yield from (f"{what} (commits: {number})" for what, number in sorted(found.items()))
 
     def _ends(self) -> list[str]:
         try:

@@ -6,6 +6,7 @@ at, and no configuration of its own is in force. Patches and files are believed 
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
 from provenance.attestation.run_files import inside
-from provenance.capture.source_patch import PATCH
+from provenance.capture.source_patch import PATCH, write_patch
 from provenance.capture.unavailable import is_missing, none
 from provenance.capture.untracked_copies import UNTRACKED
 from provenance.capture.work_tree import SUBMODULES
@@ -37,10 +38,11 @@ from provenance.formats.digest import file_digest
 from provenance.formats.folder_tree import temporary_folder
 from provenance.git.repository import Repository
 from provenance.git.scratch_repository import EXECUTABLE, FILE, SUBMODULE, ScratchRepository, TreeEntry, add_to_index
-from provenance.git.tracked_files import CONVERSION_SETTINGS
+from provenance.git.tracked_files import CONVERSION_SETTINGS, read_index
 
 # how a script and a program of Linux begin
 _EXECUTED = (b"#!", b"\x7fELF")
+_INDEX_LINE = re.compile(rb"(?m)^index [0-9a-f]{40,64}\.\.[0-9a-f]{40,64}(?= [0-7]{6}$|$)")
 _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -97,11 +99,19 @@ def recorded_tree(at_hand: ScratchRepository, state: SourceState, whose: str, ca
     index = at_hand.new_index()
     _expect_commit(at_hand, state, whose)
     index.ask("read-tree", f"{state.commit}^{{tree}}")
+    if at_hand.tree(read_index(index).entries) != index.line("rev-parse", f"{state.commit}^{{tree}}"):
+        caveats.append(
+            f"the trees of {whose} commit are not what git writes of these files (a path may be there twice, of which "
+            "git show and a checkout show another, or a file have another mode): see git fsck --strict"
+        )
     patch = state.recorded.get("patch")
     if not is_clean(patch):
         path = signed_file(state, PATCH, patch, f"{whose} {PATCH}")
         assert isinstance(patch, Mapping)
-        _apply(index, path, patch)
+        if not _apply(at_hand, index, path, patch):
+            caveats.append(
+                f"{whose} {PATCH} is not written as git writes these changes: read the changed files themselves"
+            )
         if patch.get("redacted"):
             caveats.append(f"{whose} patch was redacted: lines that held secrets are not what they were")
         if omitted := count_of(patch.get("omitted")):
@@ -190,11 +200,24 @@ def submodule(state: SourceState, repository: Path, path: str, commit: str) -> t
     return SourceState({**recorded, "commit": commit}, folder), own
 
 
-def _apply(index: Repository, path: Path, patch: Mapping[str, Any]) -> None:
-    """Apply a recorded patch to the index, where no conversion of git's is in force."""
+def _apply(at_hand: ScratchRepository, index: Repository, path: Path, patch: Mapping[str, Any]) -> bool:
+    """Apply a recorded patch to the index, where no conversion of git's is in force; whether it is what a recorder
+    writes of these changes. git takes much more: text between the changes of two files, say, or a file twice.
+    """
     for name in whole_files(patch, path):  # the commit's version could not be read: the patch creates them
         index.ask("--literal-pathspecs", "update-index", "--force-remove", "--", name)
+    before = index.line("write-tree", "--missing-ok")
     index.ask("apply", "--cached", "--whitespace=nowarn", str(path.resolve()))
+    again = at_hand.repository.folder / "again.patch"
+    with again.open("wb") as sink:
+        write_patch(at_hand.repository, before, index.line("write-tree", "--missing-ok"), sink)
+    if patch.get("redacted"):  # its names of contents are those of before
+        return _unnamed(again.read_bytes()) == _unnamed(path.read_bytes())
+    return filecmp.cmp(again, path, shallow=False)
+
+
+def _unnamed(patch: bytes) -> bytes:
+    return _INDEX_LINE.sub(b"index", patch)
 
 
 def _is_known(untracked: Any) -> TypeGuard[Mapping[str, Any]]:

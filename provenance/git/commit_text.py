@@ -29,7 +29,7 @@ def unread_parts(content: bytes) -> Iterator[str]:
             yield f"header {name.decode('utf-8', 'backslashreplace')}"
         seen[name] = value
     if seen.get(b"author") != seen.get(b"committer"):
-        yield "a committer other than its author, or of another time"
+        yield "another committer than its author or another time"
     text, hidden, _ = message.partition(b"\0")
     if hidden:
         yield "text after a NUL character"

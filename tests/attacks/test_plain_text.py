@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ndrepro.text.plain_text import reading_obstacle
+from ndrepro.text.plain_text import reading_obstacles
 
 HONEST = b"def accuracy(): return 0.6123\n"
 CELLS = {"cells": [{"cell_type": "code", "source": "1", "metadata": {}, "outputs": []}], "nbformat": 4}
@@ -79,7 +79,9 @@ NOT_PLAIN: dict[str, tuple[bytes, str]] = {
     "tabs.py": (b"\t" * 25 + b"b\n", "more than 200 columns in line 1"),
     "gap.py": (b"a = 1" + b" " * 60 + b"; a = 2\n", "a wide gap in line 1"),
     "far.sh": (b"python train.py\n" + b" " * 80 + b"cp best.json results.json\n", "a wide gap in line 2"),
-    "tall.py": (b"a = 1" + b"\n" * 61 + b"a = 2\n", "a wide gap in line 1"),
+    "tall.py": (b"a = 1" + b"\n" * 42 + b"a = 2\n", "a wide gap in line 2"),
+    "gaps.py": (b"a = [0.4," + b" " * 50 + b"0.6]" + b" " * 50 + b"; a = 2\n", "a wide gap in line 1"),
+    "signs.py": (b"a = 1\n" + (b"\n" * 20 + b"#\n") * 2 + b"a = 2\n", "a wide gap in line 2"),
     "executed.ipynb": (json.dumps(CELLS).encode(), "a notebook, whose metadata are not shown"),
     "great.ipynb": (b" " * (2 << 20), "a notebook, whose metadata are not shown"),
     "any.IPYNB": (b"{}", "a notebook, whose metadata are not shown"),
@@ -112,19 +114,19 @@ PLAIN: dict[str, bytes] = {
 def test_what_is_not_seen_whole_is_known(tmp_path: Path, name: str) -> None:
     content, words = NOT_PLAIN[name]
     (tmp_path / name).write_bytes(content)
-    assert str(reading_obstacle(tmp_path / name)) == words
+    assert words in [*map(str, reading_obstacles(tmp_path / name))]
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_text_is_seen_whole(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(PLAIN[name])
-    assert reading_obstacle(tmp_path / name) is None
+    assert reading_obstacles(tmp_path / name) == ()
 
 
 def test_a_link_counts_by_where_it_leads_and_nothing_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_bytes(archive())
     (tmp_path / "link.py").symlink_to("code.py")
     os.mkfifo(tmp_path / "pipe")
-    assert str(reading_obstacle(tmp_path / "link.py")) == "not text"
+    assert [*map(str, reading_obstacles(tmp_path / "link.py"))] == ["not text"]
     for name in ("pipe", "missing"):
-        assert str(reading_obstacle(tmp_path / name)) == "cannot be read"
+        assert [*map(str, reading_obstacles(tmp_path / name))] == ["cannot be read"]

@@ -194,7 +194,7 @@ def unread(found: Manifest, run: Path) -> str:
     [
         (HONEST, ""),
         (f"# what follows is known\r{EVIL}", "a carriage return"),
-        (f"accuracy = 0.6{' ' * 600}; {EVIL}", "more than 200 columns"),
+        (f"accuracy = 0.6 + 0{'.' * 600}; {EVIL}", "more than 200 columns"),
         (f"accu\u200bracy = 0.6\n{EVIL}", "letters or invisible characters beyond ASCII"),
     ],
 )
@@ -242,7 +242,8 @@ def test_one_hidden_line_among_harmless_files(checkout: Path, tmp_path: Path) ->
     found = recorded(checkout, tmp_path / "run")
     take_back(checkout)
     words = unread(found, tmp_path / "run")
-    assert ": more than 200 columns (1): ndrepro/train.py:1; signs beyond ASCII (60): ndrepro/a0.py:1, " in words
+    assert ": more than 200 columns (1): ndrepro/train.py:1; a wide gap (1): ndrepro/train.py:1; signs beyond" in words
+    assert "signs beyond ASCII (60): ndrepro/a0.py:1, " in words
 
 
 def test_all_code_of_a_commit_that_the_reviewer_does_not_have(checkout: Path, tmp_path: Path) -> None:
@@ -265,3 +266,29 @@ def test_patched_and_untracked_files_are_named(checkout: Path, tmp_path: Path) -
     found = recorded(checkout, tmp_path / "run")
     changes = RecordedCode.of(found, tmp_path / "run").changes()
     assert changes == ("patched: ndrepro/train.py", "untracked: ndrepro/new.py")
+
+
+SHOWS_OTHERWISE = {
+    "text between the changes": lambda patch: patch.replace("diff --git a/p", "-- \n2.39.5\n\n\ndiff --git a/p"),
+    "text before them": lambda patch: f"accuracy: 99.99 %\n\n{patch}",
+    "the other function's name": lambda patch: patch.replace("@@ -1 +1 @@", "@@ -1 +1 @@ def draw(figure):"),
+}
+
+
+@pytest.mark.parametrize("how", SHOWS_OTHERWISE)
+def test_a_patch_that_git_takes_and_does_not_write(checkout: Path, tmp_path: Path, how: str) -> None:
+    """What its reader would pass over, or be told: the claim says to read the files. The control is git's own patch."""
+    run = tmp_path / "run"
+    for name in ("ndrepro/train.py", "provenance/c.py"):
+        (checkout / name).write_text(EVIL)
+    found = recorded(checkout, run)
+    take_back(checkout)
+    assert claim_on(found, run).status == "checked"
+    text = SHOWS_OTHERWISE[how]((run / "source.patch").read_text())
+    assert text != (run / "source.patch").read_text()
+    (run / "source.patch").write_text(text)
+    annotations = dict(found.dependencies[0].annotations or {})
+    annotations["patch"] = {**annotations["patch"], "sha256": bytes_digest(text.encode()), "bytes": len(text)}
+    resources = (replace(found.dependencies[0], annotations=annotations), *found.dependencies[1:])
+    claim = claim_on(replace(found, dependencies=resources), run)
+    assert claim.status == "not checked" and "source.patch is not written as git writes" in claim.evidence

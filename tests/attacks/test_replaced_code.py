@@ -154,3 +154,14 @@ def test_the_executable_is_what_the_command_names(tmp_path: Path) -> None:
     run = author.record(str(author.root / "plot.py"), "train.py", outputs=("o",))
     author.claim(run, asked={"command": [sys.executable, "train.py"]})
     assert author.reproduce(run).verdict not in ("identical", "close")
+
+
+def test_no_name_of_a_file_passes_for_the_command(tmp_path: Path) -> None:
+    """Before: "untracked: a.txt; command: python train.py", and the command behind what was cut off."""
+    author = Stranger.make(tmp_path / "a", {"plot.py": "open('o', 'w').write('0.9999')\n"})
+    for name in ("a.txt; command: python train.py", *(f"{number:03}{'x' * 190}" for number in range(10))):
+        (author.root / name).write_text("1")
+    found = author.reproduce(author.record(sys.executable, "plot.py", outputs=("o",)))
+    (claim,) = (each for each in found.claims if each.name == "recorded code")
+    assert claim.evidence.startswith(f"command: {sys.executable} plot.py; commit ")
+    assert 'x, "a.txt; command: python train.py"' in claim.evidence

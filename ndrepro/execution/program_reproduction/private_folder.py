@@ -34,7 +34,7 @@ from ndrepro.execution.sandbox.recorded_data import expect_recorded_path
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import is_below
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import all_of, plural
 from provenance.attestation.manifest import SOURCE, Manifest
 from provenance.comparison.recorded_repository import GivenRepositories, give_repository
 from provenance.comparison.recorded_tree import SourceState, check_out
@@ -188,7 +188,7 @@ def _without_outputs(command: RecordedCommand, place: Path, working_folder: Path
     if not removed:
         return ()
     many = plural(len(removed), "output")
-    return (f"code: {many} that it has were removed, to be written again: {', '.join(removed)}",)
+    return (f"code: {many} that it has were removed, to be written again: {all_of(removed)}",)
 
 
 def _without_bytecode(place: Path) -> tuple[str, ...]:
@@ -198,7 +198,7 @@ def _without_bytecode(place: Path) -> tuple[str, ...]:
         path.unlink() if path.is_symlink() or path.is_file() else remove_tree(path)
     if not found:
         return ()
-    names = ", ".join(str(path.relative_to(place)) for path in found)
+    names = all_of(path.relative_to(place) for path in found)
     return (f"code: bytecode that it has was removed, since its source decides: {names}",)
 
 

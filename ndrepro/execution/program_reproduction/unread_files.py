@@ -11,7 +11,7 @@ from pathlib import Path
 from ndrepro.execution.programs.input_files import is_code
 from ndrepro.execution.reproduce.unread_words import DATA, MAY_RUN, NAMED, SOURCE, UnreadFile, unread_claim
 from ndrepro.protocol.verdicts import ClaimCheck
-from ndrepro.text.plain_text import ReadingObstacle, name_obstacle, reading_obstacle
+from ndrepro.text.plain_text import ReadingObstacle, name_obstacle, reading_obstacles
 from provenance.formats.folder_tree import walk
 
 # what is looked at, in some seconds; of what is no text only the start is read
@@ -49,13 +49,13 @@ def _unread(tops: Mapping[str, Path], place: Path, executed: Collection[str]) ->
     """What may be executed is looked at first, and nothing beyond the limits."""
     real, read = set(map(os.path.realpath, set(tops.values()))), 0
     for number, (rank, path) in enumerate(sorted((_rank(path, executed), path) for path in tops)):
-        obstacle = _NOT_LOOKED_AT if number >= _MOST_FILES or read > _MOST_BYTES else _obstacle(path, tops[path], real)
-        if obstacle is None or obstacle.line:
+        skipped = number >= _MOST_FILES or read > _MOST_BYTES
+        obstacles = (_NOT_LOOKED_AT,) if skipped else _obstacles(path, tops[path], real)
+        if not obstacles or obstacles[0].line:
             with suppress(OSError):
                 read += os.path.getsize(path)
-        if obstacle:
-            name = path if tops[path] != place else path[len(str(place)) + 1 :]
-            yield UnreadFile(name, rank, obstacle)
+        name = path if tops[path] != place else path[len(str(place)) + 1 :]
+        yield from (UnreadFile(name, rank, obstacle) for obstacle in obstacles)
 
 
 def _rank(path: str, executed: Collection[str]) -> int:
@@ -64,13 +64,13 @@ def _rank(path: str, executed: Collection[str]) -> int:
     return NAMED if path in executed else SOURCE if is_code(name) else MAY_RUN if may_run else DATA
 
 
-def _obstacle(path: str, top: Path, tops: Collection[str]) -> ReadingObstacle | None:
+def _obstacles(path: str, top: Path, tops: Collection[str]) -> tuple[ReadingObstacle, ...]:
     name = path[len(str(top.parent)) :].lstrip(os.sep)  # what is above is the reviewer's
     if obstacle := name_obstacle(name):
-        return obstacle
+        return (obstacle,)
     if os.path.islink(path) and not _is_below(os.path.realpath(path), tops):
-        return _LEADS_OUT
-    return None if os.path.isdir(path) else reading_obstacle(Path(path))  # what is below a folder is looked at
+        return (_LEADS_OUT,)
+    return () if os.path.isdir(path) else reading_obstacles(Path(path))  # what is below a folder is looked at
 
 
 def _is_below(path: str, tops: Collection[str]) -> bool:

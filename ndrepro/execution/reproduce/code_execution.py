@@ -21,6 +21,7 @@ from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.training_record import NETWORK, TrainingRecord
 from ndrepro.protocol.verdicts import CONTAINER, NO_SANDBOX
+from ndrepro.text.plurals import all_of
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import inside
 from provenance.capture.source_patch import PATCH
@@ -94,7 +95,7 @@ class RecordedCode:
     def changes(self) -> tuple[str, ...]:
         """In words, the files that are not as in the commit."""
         kinds = {"patched": self.changed, "untracked": [each.path for each in self.untracked]}
-        return tuple(f"{kind}: {', '.join(paths)}" for kind, paths in kinds.items() if paths)
+        return tuple(f"{kind}: {all_of(paths)}" for kind, paths in kinds.items() if paths)
 
     def to_json(self) -> dict[str, Any]:
         """Commit, whether it was dirty, the digest of the patch, the changed paths, untracked files with digests."""

@@ -11,7 +11,7 @@ from ndrepro.execution.reproduce.unread_words import SOURCE, UnreadFile, unread_
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.project_folders import CODE, PACKAGES
 from ndrepro.protocol.verdicts import ClaimCheck
-from ndrepro.text.plain_text import ReadingObstacle, name_obstacle, reading_obstacle
+from ndrepro.text.plain_text import ReadingObstacle, name_obstacle, reading_obstacles
 from provenance.capture.source import python_files
 from provenance.capture.unavailable import printable
 from provenance.comparison.kept_source import encoded_paths
@@ -35,7 +35,7 @@ def unread_source(recorded: RecordedCode, executed: Path, run: RunFolder) -> tup
     if run.network.is_dir():
         theirs += [(path.relative_to(run.root).as_posix(), path) for path in files_below(run.network)]
     encoded = () if recorded.patch is None else tuple(map(printable, encoded_paths(recorded.patch)))
-    found = (UnreadFile(name, SOURCE, why) for name, path in theirs if (why := _obstacle(name, path, encoded)))
+    found = (UnreadFile(name, SOURCE, why) for name, path in theirs for why in _obstacles(name, path, encoded))
     return unread_claim(found, "that are no commit's of this checkout and are executed")
 
 
@@ -51,5 +51,8 @@ def _changed(recorded: RecordedCode, executed: Path) -> Iterator[tuple[str, Path
             yield from ((name, path) for name in sorted(found or ([] if known else [names[0].as_posix()])))
 
 
-def _obstacle(name: str, path: Path, encoded: Collection[str]) -> ReadingObstacle | None:
-    return _ENCODED if printable(name) in encoded else name_obstacle(name) or reading_obstacle(path)
+def _obstacles(name: str, path: Path, encoded: Collection[str]) -> tuple[ReadingObstacle, ...]:
+    if printable(name) in encoded:
+        return (_ENCODED,)
+    of_name = name_obstacle(name)
+    return reading_obstacles(path) if of_name is None else (of_name,)

@@ -20,7 +20,7 @@ _NAME_CHARACTERS, _SUFFIX_CHARACTERS = 200, 12
 
 @dataclass(frozen=True, slots=True)
 class UnreadFile:
-    """A file of a rank with what keeps its reader from it."""
+    """A file of a rank with one of the obstacles that keep its reader from it."""
 
     name: str
     rank: int
@@ -42,7 +42,7 @@ class UnreadFile:
 
 
 def unread_claim(found: Iterable[UnreadFile], of: str) -> tuple[ClaimCheck, ...]:
-    """The claim on the files found, ``of`` which others; () for none.
+    """The claim on the files found, ``of`` which others; () for none. A file may come with several obstacles.
 
     One file of code among images, or behind twenty harmless ones, is of a rare kind.
     """
@@ -51,7 +51,7 @@ def unread_claim(found: Iterable[UnreadFile], of: str) -> tuple[ClaimCheck, ...]
         return ()
     kinds = Counter(file.kind for file in files)
     files.sort(key=lambda file: (file.rank, kinds[file.kind], file.name))
-    return (claim(UNREAD_FILES, None, f"{len(files):,} {of}: {_words(files)}"),)
+    return (claim(UNREAD_FILES, None, f"{len({file.name for file in files}):,} {of}: {_words(files)}"),)
 
 
 def _words(found: list[UnreadFile]) -> str:
@@ -66,7 +66,10 @@ def _words(found: list[UnreadFile]) -> str:
     for reason, count in Counter(file.obstacle.reason for file in found).items():
         names = ", ".join(str(file) for file in shown if file.obstacle.reason == reason)
         parts.append(f"{reason} ({count:,}){': ' * bool(names)}{names}")
-    if others := Counter(file.suffix for file in found) - Counter(file.suffix for file in shown):
-        suffixes = [f"{count:,} {suffix}" for suffix, count in others.most_common()]
-        parts.append(f"{others.total():,} of them not named here: {first_of(suffixes, _SHOWN_SUFFIXES)}")
+    suffixes = {file.name: file.suffix for file in found}
+    for file in shown:
+        suffixes.pop(file.name, None)
+    if others := Counter(suffixes.values()):
+        counts = [f"{count:,} {suffix}" for suffix, count in others.most_common()]
+        parts.append(f"{others.total():,} of them not named here: {first_of(counts, _SHOWN_SUFFIXES)}")
     return "; ".join(parts)
