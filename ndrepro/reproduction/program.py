@@ -135,11 +135,11 @@ def _not_computed(
 ) -> tuple[ClaimCheck, ...]:
     """The claim that no repetition checks: that outputs were computed. It names those that repeat what the recorded
     code and inputs had, how many of these were not read, the words that were ``given``, and what standard input was
-    and is not now, ``lost_input``; () without outputs and metrics.
+    and is not now, ``lost_input``; () without outputs, metrics and notes.
     """
     from provenance.formats.digest import file_digest
 
-    if not now.outputs and not now.rows:
+    if not now.outputs and not now.rows and not now.notes:
         return ()
     left = {os.path.relpath(working_folder / path, had.folder): sha256 for path, sha256 in now.outputs.items()}
     if now.rows:  # a script's own log is none of its outputs

@@ -51,9 +51,13 @@ class ProcessFile:
         }
 
     def note(self, part: str, error: object) -> None:
-        """Add why a part of the observation stopped, each reason once."""
+        """Add why a part of the observation stopped, each reason once; of many that there are more."""
         text = f"{part}: {type(error).__name__}: {error}" if isinstance(error, Exception) else f"{part}: {error}"
-        if len(self._problems) < _PROBLEMS and text[:500] not in self._problems:
+        if text[:500] in self._problems:
+            return
+        if len(self._problems) >= _PROBLEMS:
+            text = f"{part}: more that are not listed"
+        if text[:500] not in self._problems:
             self._problems.append(text[:500])
 
     def write(self, ending: str | None = None, random: dict[str, str] | None = None) -> None:

@@ -19,6 +19,7 @@ from script_runs import ScriptRun, sign_again
 
 from ndrepro.analysis.verdicts.program_results import ProgramResults
 from ndrepro.analysis.verdicts.program_verdict import judge_program
+from ndrepro.execution.program_reproduction.nested_runs import manifests_below
 from ndrepro.execution.verification.checks_by_kind import checks_of
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import claim
@@ -249,3 +250,15 @@ def test_results_that_the_program_does_not_give_pass_no_repetition(
     LIES[lie](forged)
     assert verify(forged.folder, trust=TrustPolicy.load(forged.home), extra_checks=checks_of).ok, "its files agree"
     assert verdict(forged, honest) in ("undecided", "inconsistent")
+
+
+def test_a_committed_run_among_many_is_no_repetition(tmp_path: Path) -> None:
+    """Before: of the manifests that were there the first 1,000 were known, and another was new when one was gone."""
+    for number in range(1000):
+        (tmp_path / f"cache/{number:04}").mkdir(parents=True)
+        (tmp_path / f"cache/{number:04}/manifest.dsse.json").touch()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/manifest.dsse.json").touch()
+    before = manifests_below(tmp_path)
+    shutil.rmtree(tmp_path / "cache/0000")
+    assert len(before) == 1001 and not manifests_below(tmp_path) - before

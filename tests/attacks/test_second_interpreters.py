@@ -94,3 +94,17 @@ def test_a_program_of_the_code_in_the_place_of_python_is_named(tmp_path: Path, m
     (environment,) = (each for each in found.judgements[0].claims if each.name == "environment")
     assert (found.verdict, environment.status) == ("identical", "not checked")
     assert "python is bin/python of the recorded code" in environment.evidence
+
+
+def test_many_harmless_starts_hide_none(tmp_path: Path) -> None:
+    """Before: twenty were named, and nothing said that there were more."""
+    starts = f"""
+import subprocess
+for number in range(30):
+    subprocess.run(['sh', '-c', f'test {{number}}'], env={{}})
+subprocess.run([{sys.executable!r}, '-I', 'child.py'])
+"""
+    author = Stranger.make(tmp_path / "a", {"train.py": starts, "child.py": CHILD})
+    status, evidence = environment_of(author.reproduce(author.record(outputs=("out.txt",))))
+    assert status == "not checked" and "sh -c test 0" in evidence
+    assert "started without the hook: more that are not listed" in evidence

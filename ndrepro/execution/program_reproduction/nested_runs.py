@@ -18,12 +18,10 @@ from provenance.errors import ProvenanceError
 from provenance.formats.digest import file_digest
 from provenance.formats.folder_tree import files_below
 
-_LIMIT = 1000
-
 
 def manifests_below(place: Path) -> frozenset[Path]:
     """Every manifest in a folder; no link is followed. Raises StorageError for folders nested too deeply."""
-    return frozenset(files_below(place, MANIFEST)[:_LIMIT])
+    return frozenset(files_below(place, MANIFEST))
 
 
 def runs_of_script(place: Path, original: Manifest, before: Collection[Path]) -> tuple[RunFolder, ...]:
