@@ -19,7 +19,6 @@ from .process_file import ProcessFile, append
 LIMIT = 20_000
 _PATH_LETTERS = 4096
 _KINDS = ("r", "a", "ra", "ra"), ("r", "w", "rw", "rw")
-_REPLACES = os.O_TRUNC | os.O_EXCL
 
 
 class OpenedFiles:
@@ -42,7 +41,7 @@ class OpenedFiles:
             path = os.fsdecode(path)
         if path[:1] != "/":
             path = os.path.join(os.getcwd(), path)
-        kind = _KINDS[bool(flags & _REPLACES)][flags & 3] if isinstance(flags, int) else "r"
+        kind = _KINDS[bool(flags & os.O_TRUNC)][flags & 3] if isinstance(flags, int) else "r"
         if path.endswith(".pyc"):
             path = _source_of(path) if kind == "r" else ""
         key = (path, kind)

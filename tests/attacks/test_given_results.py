@@ -282,3 +282,28 @@ def test_what_looks_like_something_else_is_spelled_in_claims(tmp_path: Path) -> 
     assert found.verdict == "identical"
     assert "train.py 'le\\u0430ked'" in claims["recorded code"]
     assert "branch cle\\u0430ned" in claims["outputs computed"]
+
+
+def test_rows_that_were_committed_and_are_left_in_place_are_named(tmp_path: Path) -> None:
+    """One row is written over, the others stay: the file is another, and does not begin as it was."""
+    rows = "".join(json.dumps({"epoch": number, "accuracy": 0.9999}) + "\n" for number in range(4))
+    text = "with open('log.jsonl', 'r+') as log: log.write('{\"epoch\": 0, \"accuracy\": 0.6123}\\n')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "log.jsonl": rows})
+    run = author.record(metrics=("log.jsonl",))
+    assert len(run.metrics.read_text().splitlines()) == 4, "the control"
+    words = evidence(author.reproduce(run), "outputs computed")
+    assert "log.jsonl was another file, of which parts may be left" in words
+
+
+def test_a_file_that_could_not_be_made_was_not_replaced(tmp_path: Path) -> None:
+    """Before: what an opening that failed would have made new counted as new, with the rows that were committed."""
+    row = '{"epoch": 0, "accuracy": 0.9999}\n'
+    text = f"""
+try:
+    open('log.jsonl', 'x')
+except FileExistsError:
+    open('log.jsonl', 'a').write({row!r}.replace('0,', '1,'))
+"""
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "log.jsonl": row})
+    run = author.record(metrics=("log.jsonl",))
+    assert [json.loads(line)["epoch"] for line in run.metrics.read_text().splitlines()] == [1]

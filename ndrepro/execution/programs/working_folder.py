@@ -91,16 +91,19 @@ class EarlierContents:
         return data[: earlier.size]
 
     def origin(self, path: str, sha256: str) -> str:
-        """What of the content that ``path`` has now a file had, in words: all, or its beginning; "" for nothing."""
+        """What of the content that ``path`` has now was there, in words: that of a file, its beginning, or at least
+        another file in its place; "" for nothing.
+        """
         if sha256 in self._by_digest:
             return f"is {self._by_digest[sha256]}"
         try:
             data = read_bounded(self.folder / path)
         except OSError:
-            return ""
+            data = b""
         if self.kept_in(path, data):
             return "begins as it was"
-        return next((f"begins with {name}" for name in self._beginnings(data)), "")
+        other = "was another file, of which parts may be left" if path in self.files else ""
+        return next((f"begins with {name}" for name in self._beginnings(data)), other)
 
     def _beginnings(self, data: bytes) -> Iterator[str]:
         """The files of which ``data`` begin with all that they had, if that is more than a few letters."""

@@ -81,7 +81,7 @@ import email.message
     assert opened.keys() == {"program.py", "a.txt", "b.txt", "c.txt", "d.txt", "missing.txt"}
     assert opened["a.txt"] == OpenedFile(str(tmp_path / "a.txt"), True, True, True)
     assert opened["b.txt"] == OpenedFile(str(tmp_path / "b.txt"), True, True)
-    assert opened["c.txt"] == OpenedFile(str(tmp_path / "sub" / "c.txt"), False, True, True)
+    assert opened["c.txt"] == OpenedFile(str(tmp_path / "sub" / "c.txt"), False, True)
     assert opened["d.txt"] == OpenedFile(str(tmp_path / "sub" / "d.txt"), False, True)
     assert opened["missing.txt"] == OpenedFile(str(tmp_path / "sub" / "missing.txt"), True, False)
 
