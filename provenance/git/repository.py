@@ -143,6 +143,18 @@ class Repository:
             raise SourceError(f"{self.folder}: files in it look like a git repository's own folder, and are not obeyed")
         return Facts(top, own, bare, shallow)
 
+    def is_checkout_of(self, *folders: str) -> bool:
+        """Whether ``folder`` is the top of a work tree of its own, and HEAD has these folders at its top.
+
+        It is not where they were installed or unpacked into somebody's repository, whatever that calls its work tree.
+        """
+        try:
+            if not os.path.lexists(self.folder / ".git") or self.facts().top != self.folder.resolve():
+                return False
+            return {*folders} <= {*self.ask("ls-tree", "-d", "-z", "--name-only", "HEAD").split("\0")}
+        except SourceError:
+            return False
+
     def head(self) -> str:
         """The name of the commit that HEAD names, whether its objects are there or not. Raises NoCommit for none."""
         try:

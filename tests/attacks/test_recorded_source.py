@@ -157,7 +157,7 @@ def test_a_commit_of_no_history_that_the_reviewer_has(checkout: Path, tmp_path: 
     found = recorded(checkout, tmp_path / "run")
     git(checkout, "checkout", "-q", "-")
     claim = claim_on(found, tmp_path / "run")
-    assert claim.status == "not checked" and "not in the history of this checkout" in claim.evidence
+    assert claim.status == "not checked" and "not in this program's own history" in claim.evidence
     git(checkout, "merge", "-q", "fork")
     (checkout / "ndrepro/train.py").write_text(HONEST)
     commit(checkout)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.reproduce.recorded_code import code_digest
+from ndrepro.execution.reproduce.recorded_code import code_digest, commits_at_hand
 from ndrepro.execution.sandbox.sandbox import Sandbox, choose
 from ndrepro.protocol.errors import SandboxError
 from ndrepro.protocol.layout import RunsFolder
@@ -64,9 +64,9 @@ class RecordedCode:
     untracked: tuple[UntrackedSource, ...]
 
     @classmethod
-    def of(cls, manifest: Manifest, run: Path, repositories: Sequence[Path] = (CODE,)) -> RecordedCode:
+    def of(cls, manifest: Manifest, run: Path, repositories: Sequence[Path] = ()) -> RecordedCode:
         """What ``manifest`` records and the patch in the folder ``run`` changes, the commit being on a branch of one of
-        ``repositories``. Raises SourceError for no patch.
+        ``repositories``, or of ``commits_at_hand`` where none is named. Raises SourceError for no patch.
         """
         record = TrainingRecord.of(manifest)
         recorded = record.source.annotations or {}
@@ -82,7 +82,7 @@ class RecordedCode:
             commit=commit,
             branch=None
             if commit is None
-            else next(filter(None, (_branch_with(commit, at) for at in repositories)), None),
+            else next(filter(None, (_branch_with(commit, at) for at in repositories or [commits_at_hand()])), None),
             # a network of somebody's own is none of this checkout's code
             own=network is None and record.code_digest is not None and record.code_digest == code_digest(CODE),
             dirty=dirty if isinstance(dirty, bool) else None,
@@ -123,7 +123,7 @@ Consent = Callable[[Execution], bool]
 
 
 def plan_execution(
-    manifest: Manifest, run: Path, wanted: str, repositories: Sequence[Path] = (CODE,), *, container: bool = False
+    manifest: Manifest, run: Path, wanted: str, repositories: Sequence[Path] = (), *, container: bool = False
 ) -> Execution:
     """What will be executed, in which sandbox; ``repositories`` as in RecordedCode. Raises UsageError or SandboxError
     for a sandbox that is not available.

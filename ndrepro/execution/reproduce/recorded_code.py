@@ -3,6 +3,9 @@
 The digest of the recorded code decides which code is executed: where this checkout's packages have that digest they are
 used as they are, else the commit is checked out beside it and the recorded patch and untracked files are put in. Either
 way commit, patch and untracked files have to give that digest too: else a run could name code that it never executed.
+
+A commit is known to the reviewer if it is in the history of the checkout that he runs. An installed copy has none: the
+repository in which it lies may be the author's. A commit is found where its user stands, and is known to nobody.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from ndrepro.execution.runs.child_process import child_python
 from ndrepro.protocol.errors import EngineError
 from ndrepro.protocol.experiment.determinism import instruction_limits
 from ndrepro.protocol.messages import Request
-from ndrepro.protocol.project_folders import CODE, PACKAGES, UNUSED_IN_TRAINING
+from ndrepro.protocol.project_folders import CODE, PACKAGES, UNUSED_IN_TRAINING, packages_of
 from ndrepro.protocol.training_record import TrainingRecord, installed_distributions
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
 from ndrepro.text.plurals import bounded, plural
@@ -32,8 +35,10 @@ from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
 from provenance.formats.folder_tree import temporary_folder, walk
 from provenance.git.repository import Repository
+from provenance.git.scratch_repository import LINK, TreeEntry
+from provenance.git.tracked_files import GitIndex, TreeComparison, compare, read_commit
 
-_UNKNOWN = "that commit is not in the history of this checkout, so read its code"
+_UNKNOWN = "that commit is not in this program's own history (an installed copy has none), so read its code"
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
     with temporary_folder("ndrepro-code-") as scratch:
         place = scratch / "code"
         try:
-            missing = check_out(state, CODE, place)
+            missing = check_out(state, commits_at_hand(), place)
             _expect_inside(place)
             found = code_digest(place)
         except SourceError as error:
@@ -81,10 +86,25 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
         yield rebuilt
 
 
+def own_checkout() -> Repository | None:
+    """The repository of this program's checkout, whose history the reviewer chose with it; None for a copy of it that
+    is installed or unpacked anywhere.
+    """
+    repository = Repository(CODE)
+    return repository if repository.is_checkout_of(*PACKAGES) else None
+
+
+def commits_at_hand() -> Path:
+    """A folder in the repository to look for recorded commits in: this checkout's, else where its user stands."""
+    return CODE if own_checkout() else Path.cwd()
+
+
 def in_history(commit: str | None) -> bool:
     """Whether this checkout's history has the commit; else its reviewer may not know it."""
+    if (own := own_checkout()) is None:
+        return False
     try:
-        Repository(CODE).ask("merge-base", "--is-ancestor", str(commit), "HEAD")
+        own.ask("merge-base", "--is-ancestor", str(commit), "HEAD")
     except SourceError:
         return False
     return True
@@ -98,16 +118,25 @@ def _since(commit: str | None) -> tuple[str, ...]:
 
 
 def _is_checked_out(state: SourceState) -> bool:
-    """Whether this checkout is at the recorded commit, and neither it nor the recorded packages were changed."""
-    if _changes_packages(state):
+    """Whether this checkout is at the recorded, unchanged commit, and its code consists of that commit's very files.
+
+    `git status` would believe flags and ignored names, and start what the configuration names as a filter.
+    """
+    own = own_checkout()
+    if own is None or _changes_packages(state):
         return False
     try:
-        at_hand = Repository(CODE)
-        return at_hand.line("rev-parse", "HEAD") == state.commit and not at_hand.ask(
-            "status", "--porcelain", "--", *PACKAGES
-        )
-    except SourceError:  # no checkout
+        if own.head() != state.commit:
+            return False
+        files = {path.relative_to(CODE).as_posix() for each in packages_of(CODE) for path in source.python_files(each)}
+        commit = {path: entry for path, entry in read_commit(own).items() if _is_own(path, entry)}
+        return files <= commit.keys() and compare(own, commit, GitIndex()) == TreeComparison((), ())
+    except SourceError:
         return False
+
+
+def _is_own(path: str, entry: TreeEntry) -> bool:
+    return path.partition("/")[0] in PACKAGES and entry.mode != LINK
 
 
 def _changes_packages(state: SourceState) -> bool:
