@@ -165,3 +165,17 @@ def test_no_name_of_a_file_passes_for_the_command(tmp_path: Path) -> None:
     (claim,) = (each for each in found.claims if each.name == "recorded code")
     assert claim.evidence.startswith(f"command: {sys.executable} plot.py; commit ")
     assert 'x, "a.txt; command: python train.py"' in claim.evidence
+
+
+def test_a_working_folder_outside_of_the_repository_is_named(tmp_path: Path) -> None:
+    """Before: the top's train.py was executed, and the one in the folder that is shown was not."""
+    files = {"train.py": "open('o', 'w').write('0.9999')\n", "sub/train.py": "open('o', 'w').write('0.6123')\n"}
+    author = Stranger.make(tmp_path / "a", files)
+    run = author.record(sys.executable, "train.py", outputs=("o",))
+    source = manifest_of(run).dependency("source")
+    assert source is not None and author.reproduce(run).claims
+    moved = replace(source, annotations={**(source.annotations or {}), "root": f"{author.root}-work"})
+    others = (each for each in manifest_of(run).dependencies if each.name != "source")
+    author.claim(run, asked={"workingFolder": str(author.root / "sub")}, dependencies=(moved, *others))
+    (claim,) = (each for each in author.reproduce(run).claims if each.name == "recorded code")
+    assert claim.status == "not checked" and f"it ran in {author.root / 'sub'}, outside of" in claim.evidence

@@ -130,12 +130,13 @@ def test_source_behind_a_pointer_of_git_lfs_is_named_and_had(tmp_path: Path, how
         "lib/usercustomize.py",
         "sitecustomize/__init__.py",
         ".local/lib/python3.11/site-packages/evil.pth",
+        "helper-1.0.dist-info/entry_points.txt",
     ],
 )
-def test_what_a_python_executes_at_its_start_is_named(tmp_path: Path, name: str) -> None:
+def test_what_is_executed_whatever_the_program_imports_is_named(tmp_path: Path, name: str) -> None:
     """Plain text of the commit, which no import of the program leads to."""
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(HONEST)
     (tmp_path / "train.py").write_bytes(HONEST)
     (named,) = unread_files(tmp_path, (), (), ())
-    assert named.evidence == f"1 of 2: executed by a Python at its start, whatever the program imports (1): {name}"
+    assert named.evidence == f"1 of 2: may be executed whatever the program imports (1): {name}"

@@ -131,7 +131,11 @@ def build(
     described = manifest.dependency(SOURCE)
     state = SourceState((described.annotations if described else None) or {}, folder.root)
     differences, lender = _code(command, manifest, state, place, repositories)
-    working_folder = place / command.working_folder.relative_to(top) if is_below(command.working_folder, top) else place
+    working_folder = place
+    if is_below(command.working_folder, top):
+        working_folder = place / os.path.relpath(command.working_folder, top)
+    else:
+        differences += (f"code: it ran in {command.working_folder}, outside of {top}, and runs in the top of it now",)
     expect_inside(place, working_folder)
     make_folder(working_folder)
     differences += _without_outputs(command, place, working_folder)

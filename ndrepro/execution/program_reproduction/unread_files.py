@@ -18,9 +18,11 @@ from provenance.formats.folder_tree import walk
 # what is looked at, in some seconds; of what is no text only the start is read
 _MOST_FILES, _MOST_BYTES = 200_000, 1 << 28
 _IMPORTED = tuple(all_suffixes())
-# see Python's module site
-_STARTED = re.compile(r"(?s:(?:.*/)?(?:(?:site|user)customize(?:[./].*)?|(?:site|dist)-packages/.*))")
-_AT_START = ReadingObstacle("executed by a Python at its start, whatever the program imports")
+# see Python's modules site and importlib.metadata
+_LOADED = re.compile(
+    r"(?s:(?:.*/)?(?:(?:site|user)customize(?:[./].*)?|(?:site|dist)-packages/.*|[^/]+\.(?:dist|egg)-info/entry_points.txt))"
+)
+_MAY_BE_LOADED = ReadingObstacle("may be executed whatever the program imports")
 _LEADS_OUT, _NOT_LOOKED_AT = ReadingObstacle("a link that leads out"), ReadingObstacle("not looked at")
 
 
@@ -74,8 +76,8 @@ def _obstacles(path: str, top: Path, tops: Collection[str]) -> tuple[ReadingObst
         return (obstacle,)
     if os.path.islink(path) and not _is_below(os.path.realpath(path), tops):
         return (_LEADS_OUT,)
-    started = (_AT_START,) if _STARTED.fullmatch(name) else ()
-    return started if os.path.isdir(path) else (*started, *reading_obstacles(Path(path)))
+    loaded = (_MAY_BE_LOADED,) if _LOADED.fullmatch(name) else ()
+    return loaded if os.path.isdir(path) else (*loaded, *reading_obstacles(Path(path)))
 
 
 def _is_below(path: str, tops: Collection[str]) -> bool:
