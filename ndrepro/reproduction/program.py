@@ -86,7 +86,7 @@ def of_program(
     inputs, environment = _given(prepared, then, now, finished.folder)
     manifests = (original.manifest, again)
     of_code = programs_of_the_code(prepared, ProgramRecord.of(original.manifest).interpreters)
-    others = (*of_code, *_others_than_compared(prepared, again))
+    others = (*of_code, *_others_than_compared(prepared, again), *_modules_in_place(prepared, finished.folder))
     environment = _of_one_python(environment, others, (original.folder, finished.folder), manifests)
     judgement = judge_program(
         then,
@@ -235,6 +235,24 @@ def _others_than_compared(prepared: ProgramPlan, again: Manifest) -> Iterator[st
     for each in ProgramRecord.of(again).interpreters:
         if os.path.dirname(each.executable) not in compared:
             yield f"{each.executable} ({each.version})"
+
+
+def _modules_in_place(prepared: ProgramPlan, repetition: RunFolder) -> Iterator[str]:
+    """The modules of the code that the repetition imported in the place of others, as far as it was seen."""
+    from ndrepro.execution.program_reproduction.modules_in_place import modules_in_place
+    from ndrepro.protocol.program_record import files_in
+    from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+    from provenance.observation.process_record import read_processes
+
+    try:
+        searched = [entry for each in read_processes(repetition.processes) for entry in each.search_path]
+        read = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES)))
+    except (ProvenanceError, OSError):
+        return iter(())
+    place, environment = prepared.place, prepared.environment.importable
+    return modules_in_place(
+        str(place.place), str(place.working_folder), (file.path for file in read), searched, environment
+    )
 
 
 def _repeats(folder: RunFolder) -> bool:

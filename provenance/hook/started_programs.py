@@ -23,6 +23,8 @@ STARTS: dict[str, tuple[int, int | None]] = {
 }
 _OUTPUT, _SEARCHED = "NDREPRO_HOOK_OUT", "PYTHONPATH"
 _INTERPRETERS = ("python", "pypy", "perl", "ruby", "node", "R")
+# those of the system that libraries start with variables of their own, and that start nothing themselves
+_TOOLS = ("cat", "file", "getconf", "hostname", "id", "ldconfig", "ldd", "ls", "lscpu", "nproc", "nvidia-smi", "uname")
 _OF_THE_SYSTEM = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
 _LETTERS = 200
 _HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -43,11 +45,9 @@ def started_without_hook(event: str, arguments: tuple[typing.Any, ...]) -> str:
 
 
 def _is_tool(name: str) -> bool:
-    """Whether a program is one of the system's that runs no script, as ldconfig, which libraries start by itself."""
+    """Whether a program is one of the system's that starts no other."""
     folder, base = os.path.split(name)
-    folders = [folder] if folder else _OF_THE_SYSTEM
-    known = any(each in _OF_THE_SYSTEM and os.path.exists(os.path.join(each, base)) for each in folders)
-    return known and not base.startswith(_INTERPRETERS) and not base.endswith("sh") and base != "env"
+    return base in _TOOLS and (not folder or folder in _OF_THE_SYSTEM)
 
 
 def _is_kept_out(words: list[str]) -> bool:

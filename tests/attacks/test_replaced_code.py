@@ -13,6 +13,7 @@ import pytest
 from strange_programs import CONFINED, Stranger, manifest_of
 
 from ndrepro.execution.verification.program_checks import CHECKS
+from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import INPUTS, OUTPUTS
 from provenance.attestation.manifest import Resource
@@ -179,3 +180,17 @@ def test_a_working_folder_outside_of_the_repository_is_named(tmp_path: Path) -> 
     author.claim(run, asked={"workingFolder": str(author.root / "sub")}, dependencies=(moved, *others))
     (claim,) = (each for each in author.reproduce(run).claims if each.name == "recorded code")
     assert claim.status == "not checked" and f"it ran in {author.root / 'sub'}, outside of" in claim.evidence
+
+
+@pytest.mark.parametrize("top", ["/", "/usr"])
+def test_no_repository_takes_the_place_of_the_system_s_programs(tmp_path: Path, top: str) -> None:
+    """Before: /usr/bin/env was the commit's own file of that name."""
+    other = "#!/usr/bin/python3\nopen('o', 'w').write('0.9999')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write('0.6')\n", "usr/bin/env": other})
+    run = author.record("/usr/bin/env", sys.executable, "train.py", outputs=("o",))
+    source = manifest_of(run).dependency("source")
+    assert source is not None
+    moved = replace(source, annotations={**(source.annotations or {}), "root": top})
+    author.claim(run, dependencies=tuple(moved if each == source else each for each in manifest_of(run).dependencies))
+    with pytest.raises(UsageError, match="where the system's own programs are"):
+        author.reproduce(run)

@@ -21,6 +21,7 @@ KEPT_OUT = {
     "by exec": "os.execve(sys.executable, [sys.executable, 'child.py'], {'PATH': os.environ['PATH']})",
     "by a shell": "os.system(f'{sys.executable} -B -E child.py')",
     "by a variable that is removed": "del os.environ['PYTHONPATH']; subprocess.run([sys.executable, 'child.py'])",
+    "by a tool": "subprocess.run(['timeout', '60', sys.executable, 'child.py'], env={'PATH': os.environ['PATH']})",
     "by spawn": "os.waitpid(os.posix_spawn(sys.executable, [sys.executable, '-sS', 'child.py'], os.environ), 0)",
 }
 
@@ -76,7 +77,7 @@ def test_where_no_python_was_seen_no_environment_is_checked(tmp_path: Path) -> N
 
 def test_children_that_the_hook_reaches_are_no_other_python(tmp_path: Path) -> None:
     """The control: the same interpreter again, and a tool."""
-    starts = "subprocess.run([sys.executable, 'child.py']); subprocess.run(['true', '-I'], env={}); os.system('true')"
+    starts = "subprocess.run([sys.executable, 'child.py']); subprocess.run(['uname', '-I'], env={}); os.system('true')"
     author = Stranger.make(tmp_path / "a", {"train.py": f"import os, subprocess, sys\n{starts}\n", "child.py": CHILD})
     run = author.record(outputs=("out.txt",))
     assert "without the hook" not in run.processes.read_text()
@@ -108,3 +109,26 @@ subprocess.run([{sys.executable!r}, '-I', 'child.py'])
     status, evidence = environment_of(author.reproduce(author.record(outputs=("out.txt",))))
     assert status == "not checked" and "sh -c test 0" in evidence
     assert "started without the hook: more that are not listed" in evidence
+
+
+@pytest.mark.parametrize("name", ["statistics.py", "rich/__init__.py"])
+def test_a_module_of_the_code_instead_of_an_installed_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Where Python looks first, and whatever the record says of the distributions."""
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
+    module = name.partition("/")[0].partition(".")[0]
+    text = f"import {module}\nopen('out.txt', 'w').write({module}.mean([0.4, 0.6]))\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, name: "def mean(values): return '0.9999'\n"})
+    found = author.reproduce(author.record(outputs=("out.txt",)))
+    status, evidence = environment_of(found)
+    assert (found.verdict, status) == ("identical", "not checked")
+    assert f"{name.partition('/')[0]} of the recorded code instead of the installed {module}" in evidence
+
+
+def test_a_module_of_a_package_of_the_code_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
+    files = {"train.py": "import own.types\nopen('out.txt', 'w').write('0.6')\n", "own/__init__.py": ""}
+    author = Stranger.make(tmp_path / "a", {**files, "own/types.py": "", "types/notes.py": ""})
+    status, evidence = environment_of(author.reproduce(author.record(outputs=("out.txt",))))
+    assert status == "checked" and "instead of" not in evidence

@@ -18,7 +18,7 @@ from ndrepro.execution.programs.input_files import STANDARD_INPUT, is_code
 from ndrepro.execution.programs.interpreters import is_python
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import AS_BEFORE, ProgramFile, ProgramRecord, decoded_word, files_in
+from ndrepro.protocol.program_record import AS_BEFORE, ProgramFile, ProgramRecord, decoded_word, files_in, is_below
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, run_kind
 from provenance.attestation.manifest import DATASET, Manifest, Resource
 from provenance.attestation.run_files import inside
@@ -32,6 +32,8 @@ _REDACTED = "[redacted:"
 # its repetition is written to the folder of that name
 _NAME = re.compile(r"\w[\w+=. -]{0,99}")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+(?:\.[\w.+-]+)?", re.ASCII)
+# a repository there would take the place of any program that a command names
+_OF_THE_SYSTEM = ("/bin", "/usr/bin")
 # PATH_MAX and NAME_MAX of Linux
 _MOST_BYTES, _MOST_NAME_BYTES = 4096, 255
 # what a script's session writes into the folder of its own run
@@ -200,6 +202,11 @@ class RecordedCommand:
                     f"{run}: {str(path)[:200]!r} is no path that a recorder writes: it is relative, or leads back up",
                     "ask its author for another run",
                 )
+        if self.top is not None and any(is_below(place, self.top) for place in _OF_THE_SYSTEM):
+            raise UsageError(
+                f"{run}: its repository is said to be {self.top}, where the system's own programs are",
+                "ask its author for a run in a repository of its own",
+            )
 
 
 def _top(source: Resource) -> Path | None:
