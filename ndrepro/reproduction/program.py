@@ -180,7 +180,7 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     the command.
     """
     code, differences = prepared.execution.code, prepared.place.differences
-    words = [f"command: {shlex.join(prepared.command.words)}"]
+    words = [f"command: {shlex.join(prepared.command.words)}", *prepared.environment.scripts]
     if prepared.place.standard_input is not None and (file := prepared.command.standard_input) is not None:
         words += [f"standard input: {file.path}"]
     words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]
@@ -320,7 +320,7 @@ def _given(
     from ndrepro.protocol.program_record import files_in
     from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 
-    place, lines = prepared.place, prepared.environment.differences
+    place, given = prepared.place, prepared.environment
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
     found = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES))) if repetition.inputs.exists() else ()
     read = {file.path for file in found} | {*place.of_environment}
@@ -341,10 +341,12 @@ def _given(
         inputs = ClaimCheck("inputs", FLAGGED, bounded("; ".join(changed)))
     version = prepared.command.interpreter
     # -I keeps the hook out, so that neither run shows which one it was
-    python = now.python or python_of(prepared.environment.executable)
+    python = now.python or python_of(given.executable)
+    lines = [*given.differences, *given.concerns]
+    words = f"given Python {version} and its distributions, as recorded"
     if not version and python:
-        return inputs, claim("environment", None, f"which Python ran was not recorded; {python} now")
-    same = f"given Python {version} and its distributions, as recorded"
-    if not version:
-        same = "no Python was seen: of what it, or what it started, ran in nothing was compared"
-    return inputs, claim("environment", None if lines or not version else True, bounded("; ".join(lines)) or same)
+        lines = [f"which Python ran was not recorded; {python} now"]
+    elif not version:
+        words = "no Python was seen: of what it, or what it started, ran in nothing was compared"
+    words = "; ".join([bounded("; ".join(lines)) or words, *given.notes])
+    return inputs, claim("environment", None if lines or not version else True, words)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from provenance.capture.distribution_metadata import Metadata
-from provenance.capture.unavailable import is_missing, none, probe, unavailable
+from provenance.capture.unavailable import at, is_missing, none, probe, unavailable
 
 OWN_FOLDER = Path(__file__).resolve().parents[2]
 # is beside a private copy of these packages (``provenance.code.snapshot``) and names the folder that they were copied
@@ -25,18 +25,30 @@ _SITES = ("site-packages", "dist-packages")
 
 def origin_of(metadata: Metadata) -> dict[str, Any]:
     """``origin``, as direct_url.json has it, and of an editable installation ``source``; nothing for any other."""
-    place = metadata.place / "direct_url.json"
-    if metadata.place.is_file() or not place.is_file():
-        # setuptools' "develop" puts the source itself on the path, with its .egg-info in it
-        developed = metadata.place.name.endswith(".egg-info") and metadata.folder.name not in _SITES
-        return {"source": source_state(metadata.folder)} if developed and _versioned(metadata.folder) else {}
-    origin = probe(lambda: json.loads(place.read_text(encoding="utf-8")))
+    origin, project = _direct_url(metadata), editable_project(metadata)
+    if origin is None:
+        return {"source": source_state(project)} if project is not None and _versioned(project) else {}
     if not isinstance(origin, dict):
         return {"origin": unavailable("direct_url.json holds no object")}
-    details = origin.get("dir_info")
-    if not isinstance(details, dict) or details.get("editable") is not True:
-        return {"origin": origin}
-    return {"origin": origin, "source": source_state(_folder(str(origin.get("url", ""))))}
+    return {"origin": origin, **({} if project is None else {"source": source_state(project)})}
+
+
+def editable_project(metadata: Metadata) -> Path | None:
+    """The folder of the source that an editable installation leads to; ``None`` for any other distribution."""
+    origin = _direct_url(metadata)
+    if origin is None:
+        # setuptools' "develop" puts the source itself on the path, with its .egg-info in it
+        developed = metadata.place.name.endswith(".egg-info") and metadata.folder.name not in _SITES
+        return metadata.folder if developed else None
+    return _folder(str(at(origin, "url"))) if at(origin, "dir_info", "editable") is True else None
+
+
+def _direct_url(metadata: Metadata) -> Any:
+    """What direct_url.json holds; ``None`` where there is none."""
+    place = metadata.place / "direct_url.json"
+    if metadata.place.is_file() or not place.is_file():
+        return None
+    return probe(lambda: json.loads(place.read_text(encoding="utf-8")))
 
 
 def source_state(folder: Path) -> dict[str, Any]:

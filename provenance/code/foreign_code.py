@@ -35,7 +35,8 @@ from provenance.redaction.redact import redact_tree
 
 # of the system's package managers; the last holds the host's driver inside of Apptainer
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/nix/store", "/gnu/store", "/.singularity.d/libs")
-_HOOKS = ("sitecustomize", "usercustomize")
+# modules that Python imports at each start
+START_MODULES = ("sitecustomize", "usercustomize")
 _NAMED = 100
 _CODE_LINE = re.compile(r"^import[ \t]", re.MULTILINE)
 # executable mappings that are no files of anybody's: devices, and libffi's own pages
@@ -204,23 +205,28 @@ class _Site:
         for name, entry in self.loaded.items():
             if name in listed:
                 continue
-            if all_recorded or name.partition(os.sep)[0] in owned or name.startswith(_HOOKS):
+            if all_recorded or name.partition(os.sep)[0] in owned or name.startswith(START_MODULES):
                 yield entry
             else:
                 self.unrecorded += 1
 
 
+def startup_files(folder: Path) -> Iterator[Path]:
+    """The ``.pth`` files of a site folder with lines of code, which each start of Python executes."""
+    for path in sorted(folder.glob("*.pth")):
+        try:
+            text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        except OSError:
+            continue
+        # as site.py of any release splits it: later ones at every line end that Unicode knows, behind a mark
+        if _CODE_LINE.search("\n".join(text.splitlines())):
+            yield path
+
+
 def _startup(folders: Iterable[Path], installed: list[Metadata]) -> Iterator[Path]:
-    """The ``.pth`` files with lines of code, but for those that a RECORD lists with the digest that they have."""
+    """Those of the files that are executed at each start that no RECORD lists with the digest that they have."""
     for folder in folders:
-        for path in sorted(folder.glob("*.pth")):
-            try:
-                text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-            except OSError:
-                continue
-            # as site.py of any release splits it: later ones at every line end that Unicode knows, behind a mark
-            if _CODE_LINE.search("\n".join(text.splitlines())) and not _is_listed(path, installed):
-                yield path
+        yield from (path for path in startup_files(folder) if not _is_listed(path, installed))
 
 
 def _is_listed(path: Path, installed: list[Metadata]) -> bool:

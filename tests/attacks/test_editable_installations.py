@@ -8,10 +8,13 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 from strange_programs import CONFINED, Stranger, statuses
+
+from ndrepro.execution.environments.interpreters import run_uv
 
 TRAINS = "from mypkg.evaluation import accuracy\nopen('out.txt', 'w').write(str(accuracy()))\n"
 CODE = {"src/mypkg/__init__.py": "", "src/mypkg/evaluation.py": "def accuracy(): return 0.6123\n", "train.py": TRAINS}
@@ -151,3 +154,79 @@ def test_another_project_of_the_reviewer_s_shows_its_packages_alone(
     missing = "FileNotFoundError"
     assert seen == {"imports": "theirs", "reads": missing, "connects": missing, "writes to a FIFO": missing}
     assert any("an editable installation" in line for line in found.plan.differences)
+
+
+PROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "mypkg"
+version = "1.0"
+description = "{0}"
+[project.scripts]
+fit = "mypkg.{1}:main"
+[tool.setuptools.packages.find]
+where = ["src"]
+"""
+THEN, LATER = PROJECT.format("0.5", "train"), PROJECT.format("0.9999", "report")
+WRITES = "def main():\n    open('o', 'w').write('{0}')\n"
+
+
+def installed(place: Path, project: Path) -> Path:
+    """An environment with setuptools and a project that is installed editable, without an index."""
+    python = environment(place, Path(sysconfig.get_path("purelib")))
+    words = ("--offline", "--no-deps", "--no-build-isolation", "--python", str(python), "--editable", str(project))
+    done = run_uv("pip", "install", *words)
+    assert done.returncode == 0, done.stderr
+    return python
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("command", "reviewed"),
+    [
+        (("python", "train.py"), "later"),
+        (("python", "train.py"), "later, and back"),
+        (("python", "train.py"), "as recorded"),
+        (("fit",), "later"),
+        (("sh", "run.sh"), "as recorded"),
+    ],
+)
+def test_metadata_of_the_installation_here_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], reviewed: str
+) -> None:
+    """A later commit describes the package otherwise, and its script calls another function that the recorded one has,
+    too. As recorded it is the control.
+    """
+    reads = "from importlib.metadata import metadata\nopen('o', 'w').write(metadata('mypkg')['Summary'])\n"
+    code = {"train": WRITES.format("0.5"), "report": WRITES.format("0.9999")}
+    modules = {f"src/mypkg/{name}.py": text for name, text in {"__init__": "", **code}.items()}
+    files = {**modules, "train.py": reads, "run.sh": "fit\n", "pyproject.toml": THEN, ".gitignore": "*.egg-info\n"}
+    author = Stranger.make(tmp_path / "a", {**files})
+    project, commit = author.root / "pyproject.toml", author.git("rev-parse", "HEAD")
+    project.write_text(THEN if reviewed == "as recorded" else LATER)
+    with monkeypatch.context() as authors:
+        python = installed(tmp_path / "authors", author.root)
+        authors.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+        project.write_text(THEN)
+        run = author.record(*command, outputs=("o",))
+    project.write_text(LATER)
+    author.git("commit", "-qam", "later")
+    clone = author.clone()
+    checkout = ["git", "-C", str(clone), "checkout", "-q", commit]
+    if reviewed == "as recorded":
+        subprocess.run(checkout, check=True)
+    python = installed(tmp_path / "reviewers", clone)
+    if reviewed == "later, and back":
+        subprocess.run(checkout, check=True)
+    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    found = author.reproduce(run, clone=clone)
+    claims = {each.name: each for each in (*found.judgements[0].claims, *found.claims)}
+    assert found.verdict == "identical", found.judgements
+    honest = reviewed == "as recorded"
+    assert claims["environment"].status == ("checked" if honest else "not checked"), claims["environment"]
+    words = "mypkg: metadata and scripts of an editable installation"
+    assert f"{words}{' here' if honest else ', not made from'}" in claims["environment"].evidence
+    if command != ("python", "train.py"):
+        assert f"fit is mypkg.{'train' if honest else 'report'}:main of mypkg" in claims["recorded code"].evidence

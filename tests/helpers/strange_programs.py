@@ -100,12 +100,21 @@ class Stranger:
         known = manifest_of(run).dependencies
         self.claim(run, dependencies=tuple(inputs if each.name == INPUTS else each for each in known))
 
-    def reproduce(self, run: RunFolder, *, clone: bool = True, **options: Any) -> api.Reproduction:
-        """``ndrepro reproduce`` in the reviewer's clone of the repository, or in a folder that is none."""
+    def clone(self) -> Path:
+        """The reviewer's clone of the repository, made anew."""
         place = self.top / "review"
         shutil.rmtree(place, ignore_errors=True)
-        if clone:
-            subprocess.run(["git", "clone", "-q", self.root, place], check=True)
+        subprocess.run(["git", "clone", "-q", self.root, place], check=True)
+        return place
+
+    def reproduce(self, run: RunFolder, *, clone: bool | Path = True, **options: Any) -> api.Reproduction:
+        """``ndrepro reproduce`` in the reviewer's clone of the repository, made already or now, or in a folder that is
+        none."""
+        place = clone if isinstance(clone, Path) else self.top / "review"
+        if clone is False:
+            shutil.rmtree(place, ignore_errors=True)
+        elif clone is True:
+            self.clone()
         handed_in = place / "runs" / "fit" / run.root.name
         shutil.copytree(run.root, handed_in)
         before = os.environ.get("NDREPRO_HOME")

@@ -1,19 +1,28 @@
-"""Wheels of one module, made on the spot, so that real environments can be built without a network."""
+"""Small wheels, made on the spot, so that real environments can be built without a network."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 
 def make_wheel(
-    folder: Path, name: str, version: str, source: str = "answer = 42\n", requires: tuple[str, ...] = ()
+    folder: Path,
+    name: str,
+    version: str,
+    source: str = "answer = 42\n",
+    requires: tuple[str, ...] = (),
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Write a one-module wheel; answer with its line for a lock. ``requires`` are its requirements."""
+    """Write a wheel of one module and ``more`` files; answer with its line for a lock. ``requires`` are its
+    requirements."""
     info = f"{name}-{version}.dist-info"
     files = {
+        **more,
         f"{name}.py": source,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         + "".join(f"Requires-Dist: {requirement}\n" for requirement in requires),

@@ -3,24 +3,32 @@
 Of one in a clone of the recorded code's repository the program sees the recorded code in the place of the reviewer's
 work tree, whatever that has checked out. Of any other it sees the packages and modules, and nothing else: beside them
 are the reviewer's own files, and the sockets of what works there.
+
+Metadata and scripts of each are those of its installation here, which may be of another commit than what they describe.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ndrepro.execution.program_reproduction.data_elsewhere import digest_of
 from ndrepro.execution.sandbox.confinement import expect_harmless
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.execution.sandbox.recorded_data import expect_files_only
 from ndrepro.protocol.errors import SandboxError
 from ndrepro.protocol.project_folders import CODE
+from provenance.capture.distribution_metadata import Metadata
+from provenance.capture.editable_source import editable_project
 from provenance.errors import SourceError
 from provenance.git.repository import Repository
 
 _METADATA = (".egg-info", ".dist-info")
+# what metadata are made from
+_BUILD_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,37 @@ def look(
         if folder.resolve() != CODE.resolve():
             differences.append(f"{folder}: an editable installation, taken as it is here")
     return EditableFolders(tuple(readable), mapped, tuple(differences))
+
+
+def metadata_of_here(
+    installed: Iterable[Metadata], place: Path, repositories: Sequence[Path]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Editable installations by name: those that were installed from the build files of the recorded code, and all
+    others, whose metadata may say anything else. Arguments as in ``look``."""
+    found = [(each, _project(folder)) for each in installed if (folder := editable_project(each)) is not None]
+    tops = list(_tops(repositories)) if found else []
+    as_recorded, others = [], []
+    for each, project in found:
+        top = next((top for top in tops if project.is_relative_to(top)), None)
+        if top is not None and _is_built_from(place / project.relative_to(top), project, os.stat(str(each.place))):
+            as_recorded.append(each.name)
+        elif top is not None or project != CODE.resolve():
+            others.append(each.name)
+    return tuple(as_recorded), tuple(others)
+
+
+def _project(folder: Path) -> Path:
+    """The folder of build files that a folder of source belongs to; itself where there are none."""
+    folder = folder.resolve()
+    return next((each for each in (folder, *folder.parents) if any((each / n).is_file() for n in _BUILD_FILES)), folder)
+
+
+def _is_built_from(recorded: Path, project: Path, metadata: os.stat_result) -> bool:
+    """Whether a project has the recorded build files, unchanged since its metadata were written."""
+    if any(digest_of(recorded / name) != digest_of(project / name) for name in _BUILD_FILES):
+        return False
+    files = [project / name for name in _BUILD_FILES if (project / name).is_file()]
+    return bool(files) and all(file.stat().st_mtime <= metadata.st_mtime for file in files)
 
 
 def _tops(repositories: Iterable[Path]) -> Iterator[Path]:

@@ -74,7 +74,7 @@ class ProgramPlan:
     def differences(self) -> tuple[str, ...]:
         """Of code, inputs and environment."""
         place = self.place
-        found = (*place.differences, *place.missing, *self.environment.differences)
+        found = (*place.differences, *place.missing, *self.environment.differences, *self.environment.concerns)
         return *found, *self.search_path[1], *self.lost_variables
 
     @property

@@ -26,17 +26,20 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from ndrepro.execution.environments.interpreters import find_python, run_uv
-from ndrepro.execution.program_reproduction import editable_folders
+from ndrepro.execution.program_reproduction import editable_folders, environment_files
 from ndrepro.execution.program_reproduction.editable_folders import is_editable
+from ndrepro.execution.program_reproduction.environment_files import EnvironmentFiles
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
 from ndrepro.execution.programs.interpreters import is_python, python_of
+from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.program_record import is_below
 from ndrepro.protocol.training_record import installed_distributions, recorded_distributions
+from ndrepro.text.plurals import all_of, plural
 from provenance.attestation.manifest import Manifest
 from provenance.capture.distribution_metadata import normalized
-from provenance.capture.distributions import capture
+from provenance.capture.distributions import DistributionSearch, search
 from provenance.errors import DigestError
 from provenance.formats.digest import file_digest
 from provenance.system_programs import find_program
@@ -47,6 +50,7 @@ _QUESTION = (
     "print(json.dumps([sys.version.split()[0], sys.path, sys.executable, [sys.base_prefix, sys.base_exec_prefix]]))"
 )
 _SHOWN_LINES = 6
+_EDITABLE = "metadata and scripts of an editable installation"
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class ProgramEnvironment:
     among them, of which ``readable`` and ``mapped`` is shown (``editable_folders``); ``folders`` hold a rebuilt
     environment, whose programs come first, with its ``packages``. ``programs`` are folders whose programs come next: of
     the Python that a shim on PATH leads to, which the sandbox does not show. ``unequal`` has those of the differences
-    that are of Python or a distribution, by its name.
+    that are of Python or a distribution, by its name. ``concerns`` are what may be another thing than its distributions
+    say, ``notes`` what no source names, and ``scripts`` which function a console script calls; all in words.
     """
 
     executable: Path
@@ -70,6 +75,9 @@ class ProgramEnvironment:
     readable: tuple[Path, ...] = ()
     mapped: Mapping[Path, Path] = field(default_factory=dict)
     unequal: Mapping[str, str] = field(default_factory=dict)
+    concerns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
 
     @property
     def importable(self) -> frozenset[str]:
@@ -108,9 +116,11 @@ def find_environment(
     named = answer[2] or found
     interpreter = Path(of_command) if of_command else named
     version, searched, _, bases = answer if interpreter in (None, named) else _asked(interpreter)
-    unequal = dict(_different_distributions(command, manifest, version, searched))
+    installed = search(searched)
+    unequal = dict(_different_distributions(command, manifest, version, installed))
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
-    if command.may_be_of_environment and not is_below(executable, place) and _has_script(searched, executable.name):
+    scripts = {} if is_below(executable, place) else _scripts(command, executable, searched)
+    if command.may_be_of_environment and executable.name in scripts:
         difference = ()  # it calls what the distributions say, which are compared
     interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
     editable = [folder for folder in folders if is_editable(folder, bases)]
@@ -118,6 +128,8 @@ def find_environment(
     projects = dict.fromkeys((*editable, *by_modules))
     found_editable = editable_folders.look(projects, place, repositories, private, maps=maps)
     readable = (*(folder for folder in folders if folder not in editable), *found_editable.readable)
+    files = environment_files.look(folders, installed.installed.values(), new=False)
+    as_recorded, others = editable_folders.metadata_of_here(installed.installed.values(), place, repositories)
     behind = (named.parent,) if named is not None and found is not None and named.parent != found.parent else ()
     return ProgramEnvironment(
         executable,
@@ -128,6 +140,9 @@ def find_environment(
         readable=readable,
         mapped=found_editable.mapped,
         unequal=unequal,
+        concerns=(*files.doubtful, *(f"{name}: {_EDITABLE}, not made from the recorded code" for name in others)),
+        notes=(*_in_words(files), *(f"{name}: {_EDITABLE} here" for name in as_recorded)),
+        scripts=tuple(scripts.values()),
     )
 
 
@@ -156,9 +171,22 @@ def rebuild_environment(
     else:
         executable = _executable(command, place, own=own)[0]
     packages = next(folder.glob("lib/python*/site-packages"))
-    unequal = dict(_different_distributions(command, manifest, _asked(base)[0], [str(packages)]))
-    differences = (*left_out, *unequal.values())
-    return ProgramEnvironment(executable, (base,), differences, (folder,), packages=packages, unequal=unequal)
+    version, searched, *_ = _asked(base)
+    installed = search([str(packages)])
+    unequal = dict(_different_distributions(command, manifest, version, installed))
+    own_folders = [path for path in map(Path, searched) if path.is_dir() and path.name not in PACKAGE_FOLDERS]
+    files = environment_files.look([*own_folders, packages], installed.installed.values(), new=True)
+    return ProgramEnvironment(
+        executable,
+        (base,),
+        (*left_out, *unequal.values()),
+        (folder,),
+        packages=packages,
+        unequal=unequal,
+        concerns=files.doubtful,
+        notes=tuple(_in_words(files)),
+        scripts=tuple(_scripts(command, executable, [str(packages)]).values()),
+    )
 
 
 def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Path, tuple[str, ...]]:
@@ -190,10 +218,26 @@ def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Pa
     return found, () if digest == _digest(found) else (f"{command.words[0]}: {recorded} then, {found} now",)
 
 
-def _has_script(searched: Sequence[str], name: str) -> bool:
-    """Whether a distribution of the search path has a console script of this name."""
-    points = (point for each in distributions(path=[*searched]) for point in each.entry_points)
-    return any(point.group == "console_scripts" and point.name == name for point in points)
+def _scripts(command: RecordedCommand, executable: Path, searched: Sequence[str]) -> dict[str, str]:
+    """By name the console scripts of distributions that are executed, or were read by what is, with what they call."""
+    places = (command.working_folder / file.path for file in command.inputs)
+    beside = {place.name for place in places if os.path.dirname(os.path.normpath(place)) in command.programs}
+    names = {name for name in (executable.name, *beside) if not is_python(Path(name))}
+    found: dict[str, dict[str, None]] = {}
+    for each in distributions(path=[*searched]) if names else ():
+        for point in each.entry_points:
+            if point.group == "console_scripts" and point.name in names:
+                found.setdefault(point.name, {})[f"{point.value} of {each.name}"] = None
+    return {name: f"{name} is {' and '.join(called)}" for name, called in sorted(found.items())}
+
+
+def _in_words(files: EnvironmentFiles) -> Iterator[str]:
+    if files.startup:
+        yield f"each start of Python executes {all_of(files.startup)}"
+    if files.programs:
+        yield f"it has programs that the machine has, too: {all_of(files.programs)}"
+    if files.uncompared:
+        yield f"{plural(files.uncompared, 'file')} of over 16 MiB not compared with RECORDs"
 
 
 def _is_own(path: Path) -> bool:
@@ -202,7 +246,7 @@ def _is_own(path: Path) -> bool:
 
 
 def _different_distributions(
-    command: RecordedCommand, manifest: Manifest, version: str, searched: Sequence[str]
+    command: RecordedCommand, manifest: Manifest, version: str, found: DistributionSearch
 ) -> Iterator[tuple[str, str]]:
     """Each distribution of the interpreter that is not as recorded, with a line; nothing where no Python ran."""
     if not command.interpreter:
@@ -210,7 +254,7 @@ def _different_distributions(
     if version != command.interpreter:
         yield "python", f"python: {command.interpreter} then, {version or 'none'} now"
     then = {normalized(name): each for name, each in recorded_distributions(manifest).items()}
-    here = installed_distributions(capture(searched))
+    here = installed_distributions(found.to_json())
     for name in sorted(then.keys() | here.keys()):
         before, now = then.get(name), here.get(name)
         if before is None or now is None:
