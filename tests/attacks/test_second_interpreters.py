@@ -132,3 +132,12 @@ def test_a_module_of_a_package_of_the_code_is_none(tmp_path: Path, monkeypatch: 
     author = Stranger.make(tmp_path / "a", {**files, "own/types.py": "", "types/notes.py": ""})
     status, evidence = environment_of(author.reproduce(author.record(outputs=("out.txt",))))
     assert status == "checked" and "instead of" not in evidence
+
+
+def test_a_package_that_is_imported_instead_of_a_file_is_named(tmp_path: Path) -> None:
+    """Whoever reads ``python -m fit`` opens fit.py."""
+    files = {"fit.py": "open('out.txt', 'w').write('0.6')\n", "fit/__init__.py": "", "fit/__main__.py": CHILD}
+    author = Stranger.make(tmp_path / "a", files)
+    found = author.reproduce(author.record(sys.executable, "-m", "fit", outputs=("out.txt",)))
+    assert found.verdict == "identical"
+    assert "fit of the recorded code instead of fit.py beside it" in environment_of(found)[1]

@@ -1,4 +1,4 @@
-"""Modules of the recorded code that were imported in the place of Python's own or of an installed package.
+"""Modules of the recorded code that were imported in the place of Python's own, of an installed package, or of a file.
 
 A reader who sees ``import statistics`` looks nowhere else, and the environment is compared without the folders of the
 code, which Python searches first.
@@ -31,9 +31,12 @@ def modules_in_place(
     for path in (os.path.normpath(os.path.join(working_folder, each)) for each in read):
         for folder in folders if path.startswith(f"{place}/") and path.endswith(tuple(all_suffixes())) else ():
             first = os.path.relpath(path, folder).split(os.sep)[0]
-            if (name := first.partition(".")[0]) in known:
-                found.add((os.path.relpath(os.path.join(folder, first), place), name))
-    yield from (f"{path} of the recorded code instead of the installed {name}" for path, name in sorted(found))
+            name, shown = first.partition(".")[0], os.path.relpath(os.path.join(folder, first), place)
+            if name in known:
+                found.add(f"{shown} of the recorded code instead of the installed {name}")
+            elif first != f"{name}.py" and os.path.lexists(os.path.join(folder, f"{name}.py")):
+                found.add(f"{shown} of the recorded code instead of {name}.py beside it")
+    yield from sorted(found)
 
 
 def _modules(folder: str) -> Iterator[str]:
