@@ -20,6 +20,7 @@ from provenance.attestation.passphrases import asked_passphrase, passphrase_file
 from provenance.attestation.private_keys import open_signer
 from provenance.attestation.statement import STATEMENT_TYPE
 from provenance.errors import KeyFileError
+from provenance.formats.canonical_json import parse
 from provenance.signatures.public_key import PublicKey
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -44,7 +45,6 @@ def model_signature(model: Artifact, home: Path, key: Path | None) -> bytes:
     if signer.public_key.scheme not in _SCHEMES:
         where = key or home
         raise KeyFileError(f"{where}: a key of the kind {signer.public_key.scheme}, expected one on P-256", _CURE)
-    envelope = sign_envelope(json_document(_statement(model)), signer)
     return json_document(
         {
             "mediaType": _BUNDLE,
@@ -52,7 +52,7 @@ def model_signature(model: Artifact, home: Path, key: Path | None) -> bytes:
                 "publicKey": {"hint": hashlib.sha256(public.pem.encode("ascii")).hexdigest()},
                 "tlogEntries": [],
             },
-            "dsseEnvelope": envelope,
+            "dsseEnvelope": parse(sign_envelope(json_document(_statement(model)), signer)),
         }
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from provenance.attestation.dsse import read_envelope, sign_envelope, verify_parts, write_envelope
+from provenance.attestation.dsse import read_envelope, signature_of, verify_parts, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import REPRODUCED_RUN
@@ -39,8 +39,8 @@ def countersign(manifest: Path, payload_digest: str, ring: KeyRing) -> str:
     try:
         verify_parts(kind, payload, signatures, [key])
     except TrustError:
-        added = read_envelope(sign_envelope(payload, ring.signer()))[2]
-        write_atomically(manifest, write_envelope(kind, payload, [*signatures, *added]))
+        added = signature_of(payload, ring.signer())
+        write_atomically(manifest, write_envelope(kind, payload, [*signatures, added]))
         return key.keyid
     raise UsageError(f"{manifest}: your key {key.keyid} signed it already")
 

@@ -50,11 +50,16 @@ class Verified:
         return tuple(keyid for keyid, _ in self.signatures)
 
 
-def sign_envelope(payload: bytes, signer: MessageSigner) -> dict[str, Any]:
-    """A DSSE envelope of in-toto bytes, signed. Raises KeyFileError for a signer whose key is weak."""
+def signature_of(payload: bytes, signer: MessageSigner) -> tuple[str, bytes]:
+    """The key identifier and signature of in-toto bytes. Raises KeyFileError for a signer whose key is weak."""
     PublicKey.of_signer(signer)
     made = signer.sign(pae(PAYLOAD_TYPE, payload))
-    return _document(PAYLOAD_TYPE, payload, [(made.keyid, bytes.fromhex(made.signature))])
+    return made.keyid, bytes.fromhex(made.signature)
+
+
+def sign_envelope(payload: bytes, signer: MessageSigner) -> bytes:
+    """The file of an envelope of in-toto bytes with one signature. Raises EnvelopeError and KeyFileError, as above."""
+    return write_envelope(PAYLOAD_TYPE, payload, [signature_of(payload, signer)])
 
 
 def verify_envelope(envelope: Mapping[str, Any] | bytes, keys: Iterable[PublicKey]) -> Verified:

@@ -24,7 +24,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provenance.attestation.dsse import PAYLOAD_TYPE, read_envelope, sign_envelope, verify_parts, write_envelope
+from provenance.attestation.dsse import PAYLOAD_TYPE, read_envelope, signature_of, verify_parts, write_envelope
 from provenance.errors import CanonicalError, NotFoundError, ProvenanceError, StorageError, TrustError
 from provenance.formats.atomic_io import locked, make_folder, write_atomically
 from provenance.formats.bounded_read import read_small
@@ -99,8 +99,7 @@ class KeyStatement:
         payload = canonical_bytes(
             {"_type": STATEMENT, "subject": [subject], "predicateType": PREDICATE, "predicate": said}
         )
-        signatures = [read_envelope(sign_envelope(payload, signer))[2][0] for signer in signers]
-        return write_envelope(PAYLOAD_TYPE, payload, signatures)
+        return write_envelope(PAYLOAD_TYPE, payload, [signature_of(payload, signer) for signer in signers])
 
     @classmethod
     def from_payload(cls, payload: bytes) -> KeyStatement:

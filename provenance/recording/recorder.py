@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import sign_envelope
 from provenance.attestation.key_home import KeyRing, default_home
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import (
@@ -265,7 +265,7 @@ class Recorder:
         payload = Statement.about(manifest).to_bytes()
         # read back before it is signed: what breaks the schema is found here and not by whoever verifies
         Statement.from_bytes(payload)
-        data = write_envelope(*read_envelope(sign_envelope(payload, self._keys.signer())))
+        data = sign_envelope(payload, self._keys.signer())
         path = self.folder / MANIFEST
         write_atomically(path, data)
         return path, bytes_digest(data)

@@ -16,7 +16,7 @@ from small_runs import SmallRun
 from ndrepro.execution.resumption.recorded_states import checkpoint_state
 from ndrepro.protocol.errors import CheckpointError, NdreproError
 from ndrepro.protocol.messages import Evaluated, Scores, read_json
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.errors import ProvenanceError, UsageError
 from provenance.formats.metrics_log import read_scalars
@@ -70,7 +70,7 @@ def test_an_identifier_of_thousands_of_letters_is_neither_recorded_nor_read(sign
     statement["predicate"]["runDetails"]["metadata"]["invocationId"] = "x" * 5000
     signer = KeyRing(signed_run.home).signer()
     envelope = sign_envelope(json.dumps(statement).encode(), signer)
-    signed_run.manifest.write_bytes(write_envelope(*read_envelope(envelope)))
+    signed_run.manifest.write_bytes(envelope)
     failure = signed_run.verify().failure
     assert failure is not None and failure.number == 3 and "at most 255 bytes" in failure.message
 

@@ -303,7 +303,7 @@ def test_every_fact_of_a_training_record_is_read_or_refused(statement: Any) -> N
 
 def test_every_export_of_a_signed_manifest_is_written_or_refused(statement: Any, tmp_path: Path) -> None:
     signed = sign_envelope(b"{}", KeyRing(tmp_path / "home").signer())
-    (tmp_path / "manifest.dsse.json").write_bytes(write_envelope(*read_envelope(signed)))
+    (tmp_path / "manifest.dsse.json").write_bytes(signed)
     written = 0
 
     @fuzzing(60)

@@ -15,7 +15,7 @@ from small_runs import SmallRun
 from ndrepro.cli.app import invoke
 from ndrepro.exports.members import Member
 from ndrepro.exports.run_facts import NotExported, RunFacts
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.errors import UsageError
@@ -38,7 +38,7 @@ def renamed(run: SmallRun, identifier: str) -> None:
     statement = parse(read_envelope(run.manifest.read_bytes())[1])
     statement["predicate"]["runDetails"]["metadata"]["invocationId"] = identifier
     signed = sign_envelope(canonical_bytes(statement), KeyRing(run.home).signer())
-    run.manifest.write_bytes(write_envelope(*read_envelope(signed)))
+    run.manifest.write_bytes(signed)
     run.ledger.path.unlink()
 
 

@@ -14,7 +14,7 @@ from ndrepro.cli.display import terminal
 from ndrepro.execution.runs.run import Finished
 from ndrepro.report.elements.table import Column, Table, word
 from ndrepro.report.elements.text_formats import latex
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.formats.canonical_json import canonical_bytes
 
@@ -32,7 +32,7 @@ def test_it_begins_no_line(
     document["predicate"]["buildDefinition"]["externalParameters"]["name"] = FORGED
     document["predicate"]["runDetails"]["ledger"][FORGED] = FORGED
     signed = sign_envelope(canonical_bytes(document), KeyRing(author.options.home).signer())
-    folder.manifest.write_bytes(write_envelope(*read_envelope(signed)))
+    folder.manifest.write_bytes(signed)
     main([command, *(["--runs", str(tmp_path / "runs")] if command == "list" else [str(folder.root)])])
     shown = "".join(capsys.readouterr())
     terminal.console.cache_clear()

@@ -20,7 +20,7 @@ import pytest
 from recorded_runs import ROOT
 from validators import unreachable
 
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.private_keys import open_signer
 
@@ -147,7 +147,7 @@ def test_a_signature_by_a_key_on_p_256_is_verified_likewise(script: Any, tmp_pat
     public.write_text(known.pem, encoding="ascii")
     shutil.copytree(script.run, copy)
     _, payload, _ = read_envelope((copy / "manifest.dsse.json").read_bytes())
-    (copy / "manifest.dsse.json").write_bytes(write_envelope(*read_envelope(sign_envelope(payload, signer))))
+    (copy / "manifest.dsse.json").write_bytes(sign_envelope(payload, signer))
     words = [sys.executable, "-I", VERIFIER, public]
     assert subprocess.run([*words, copy], capture_output=True).returncode == 0
     assert subprocess.run([*words, script.run], capture_output=True).returncode == 1, "the other key's"

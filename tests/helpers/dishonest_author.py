@@ -28,7 +28,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, read_json
 from ndrepro.protocol.training_record import METRICS_SUMMARY, metrics_summary
 from ndrepro.protocol.training_state import Place, StateDigest, read_states
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.run_files import inventory
@@ -63,7 +63,7 @@ def sign_again(folder: RunFolder, bench: Bench, **changes: Any) -> None:
     changes = {"artifacts": inventory(folder.root).artifacts, "byproducts": byproducts, **changes}
     manifest = replace(manifest_of(folder), **changes)
     signed = sign_envelope(Statement.about(manifest).to_bytes(), KeyRing(bench.options.home).signer())
-    folder.manifest.write_bytes(write_envelope(*read_envelope(signed)))
+    folder.manifest.write_bytes(signed)
 
 
 def agreeing(folder: RunFolder, manifest: Manifest) -> dict[str, Any]:

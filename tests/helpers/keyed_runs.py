@@ -9,7 +9,7 @@ from typing import Any
 
 from signed_runs import SAMPLE
 
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
@@ -27,7 +27,7 @@ def sample() -> Manifest:
 def signed_at(path: Path, ring: KeyRing, finished_on: str, **changes: Any) -> Path:
     """A manifest that states that it finished then, signed with the ring's key, revoked or not; ``path``."""
     payload = Statement.about(replace(sample(), finished_on=finished_on, **changes)).to_bytes()
-    path.write_bytes(write_envelope(*read_envelope(sign_envelope(payload, ring.ended_signer()))))
+    path.write_bytes(sign_envelope(payload, ring.ended_signer()))
     return path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import provenance
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
@@ -56,4 +56,4 @@ def sign_again(run: ScriptRun, **changes: Any) -> None:
     """Sign the folder as it is now, with other claims."""
     manifest = replace(run.manifest, **{"artifacts": inventory(run.folder).artifacts, **changes})
     signed = sign_envelope(Statement.about(manifest).to_bytes(), KeyRing(run.home).signer())
-    (run.folder / "manifest.dsse.json").write_bytes(write_envelope(*read_envelope(signed)))
+    (run.folder / "manifest.dsse.json").write_bytes(signed)

@@ -22,7 +22,7 @@ from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.messages import write_json
 from ndrepro.protocol.program_record import INPUTS, LISTED
 from ndrepro.protocol.verdicts import NO_SANDBOX
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Manifest, Resource
 from provenance.attestation.run_files import inventory
@@ -88,7 +88,7 @@ class Stranger:
             write_json(run.program, changes["external_parameters"])
         manifest = replace(manifest_of(run), **{"artifacts": inventory(run.root).artifacts, **changes})
         signed = sign_envelope(Statement.about(manifest).to_bytes(), KeyRing(self.home).signer())
-        run.manifest.write_bytes(write_envelope(*read_envelope(signed)))
+        run.manifest.write_bytes(signed)
 
     def claim_inputs(self, run: RunFolder, change: Callable[[list[Any]], list[Any]]) -> None:
         """Sign the run again with another list of inputs, of which ``change`` makes the recorded one."""

@@ -22,7 +22,7 @@ from typing import Any
 from ndrepro.protocol.errors import EngineError
 from ndrepro.protocol.image_reference import FILE_ENGINES
 from ndrepro.protocol.messages import Container
-from provenance.attestation.dsse import read_envelope, sign_envelope, verify_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope, verify_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.statement import STATEMENT_TYPE, Subject
 from provenance.attestation.trust import TrustedKey, TrustPolicy
@@ -50,7 +50,7 @@ def beside(image: Path) -> Path:
 def write(path: Path, statements: Iterable[Mapping[str, Any]], home: Path) -> None:
     """Sign statements with this machine's key, one envelope a line."""
     signer = KeyRing(home).signer()
-    lines = [write_envelope(*read_envelope(sign_envelope(canonical_bytes(each), signer))) for each in statements]
+    lines = [sign_envelope(canonical_bytes(each), signer) for each in statements]
     make_folder(path.parent)
     write_atomically(path, b"".join(lines))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.verdicts import PREDICATE, STATEMENT
-from provenance.attestation.dsse import PAYLOAD_TYPE, read_envelope, sign_envelope, verify_envelope, write_envelope
+from provenance.attestation.dsse import PAYLOAD_TYPE, sign_envelope, verify_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.trust import TrustPolicy
 from provenance.formats.atomic_io import make_folder, write_atomically
@@ -44,7 +44,7 @@ def attest(
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     path = runs.verdicts / f"{original.root.name}.{stamp}-{keys.keyid[:8]}.dsse.json"
     make_folder(path.parent)
-    write_atomically(path, write_envelope(*read_envelope(envelope)))
+    write_atomically(path, envelope)
     return path
 
 

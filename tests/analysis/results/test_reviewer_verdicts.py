@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from reviewed_runs import Reviewed
 
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.trust import OWN_NAME
 from provenance.formats.canonical_json import canonical_bytes
@@ -134,7 +134,7 @@ def test_a_verdict_of_the_first_version_stays_readable(reviewed: Reviewed) -> No
     for part in (statement["predicate"], *statement["predicate"]["repeated"]):
         del part["claims"]
     signed = sign_envelope(canonical_bytes(statement), KeyRing(reviewed.reviewer.home).signer())
-    path.write_bytes(write_envelope(*read_envelope(signed)))
+    path.write_bytes(signed)
     (held,) = reviewed.read()[1].held
     assert (held.verdict, held.claims) == ("identical", ())
 

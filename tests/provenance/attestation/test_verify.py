@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from provenance.attestation.dsse import read_envelope, sign_envelope, write_envelope
+from provenance.attestation.dsse import read_envelope, sign_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Artifact, Manifest
@@ -53,7 +53,7 @@ def resign(run: Run, change: Callable[[Statement], Statement], home: Path | None
     """Another statement signed with the run's own key (or another): what the signer could do, and no one else."""
     statement = Statement.from_bytes(read_envelope(run.manifest.read_bytes())[1])
     envelope = sign_envelope(change(statement).to_bytes(), KeyRing(home or run.home).signer())
-    run.manifest.write_bytes(write_envelope(*read_envelope(envelope)))
+    run.manifest.write_bytes(envelope)
 
 
 def with_artifacts(statement: Statement, *artifacts: Artifact) -> Statement:
@@ -255,7 +255,7 @@ def test_a_countersigned_run_names_every_trusted_signer_and_keeps_its_digest(sig
 
     def sign(document: dict[str, Any]) -> None:
         for ring in (reviewer, stranger):
-            document["signatures"].insert(0, sign_envelope(payload, ring.signer())["signatures"][0])
+            document["signatures"].insert(0, json.loads(sign_envelope(payload, ring.signer()))["signatures"][0])
 
     edit_envelope(signed_run, sign)
     own = KeyRing(signed_run.home).keyid
@@ -313,7 +313,7 @@ def test_an_unknown_schema(signed_run: Run) -> None:
 def test_a_statement_of_another_type(signed_run: Run) -> None:
     payload = read_envelope(signed_run.manifest.read_bytes())[1].replace(b"in-toto.io/Statement/v1", b"example.com/v1")
     envelope = sign_envelope(payload, KeyRing(signed_run.home).signer())
-    signed_run.manifest.write_bytes(write_envelope(*read_envelope(envelope)))
+    signed_run.manifest.write_bytes(envelope)
     assert "$._type" in failed(signed_run.verify(), 3)
 
 
