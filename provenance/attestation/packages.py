@@ -47,6 +47,10 @@ def machine(start: Mapping[str, Any], end: Mapping[str, Any], witnessed: Mapping
     found = dict(start)
     if "installed" in found.get("distributions", {}):
         found["distributions"] = {key: value for key, value in found["distributions"].items() if key != "installed"}
+    # a process of earlier code records neither, where the recorder may have found something all the same
+    for name, odd in (("imported_files", "edited"), ("loaded_code", "foreign")):
+        if name not in found and mapping(seen.get(name)).get(odd):
+            found[name] = seen[name]
     if "imported_files" in found:
         files = merged(found["imported_files"], end.get("imported_files"))
         found["imported_files"] = _with_witness(files, seen.get("imported_files"))

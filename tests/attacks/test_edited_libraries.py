@@ -25,6 +25,7 @@ from site_folders import row, site
 
 from ndrepro.analysis.verdicts.code_claim import code_claim, code_concerns
 from ndrepro.protocol.verdicts import CHECKED, FLAGGED, NOT_CHECKED
+from provenance.attestation import packages
 from provenance.capture.distribution_metadata import recorded_files
 from provenance.code.witness import Witness
 
@@ -199,15 +200,19 @@ def test_a_process_that_is_not_there_to_be_seen_is_a_concern(environment: Path, 
 
 
 EDITED = {"torch/optim/sgd.py": {"distribution": "torch", "recorded": "01" * 32, "actual": "02" * 32}}
+NOTHING_ELSE: dict[str, Any] = {"count": 0, "foreign": {}, "system": {}}
 STRAY = {"count": 1, "foreign": {"/tmp/x.so": {"kind": "library", "sha256": "03" * 32}}, "system": {}}
 
 
 def test_an_edited_library_on_either_side_leaves_no_clean_verdict() -> None:
-    clean = manifest(put("machine.imported_files", {"checked": 9, "edited": {}}))
+    nothing = put("machine.imported_files", {"checked": 9, "edited": {}})
+    clean = manifest(nothing, put("machine.loaded_code", NOTHING_ELSE))
     edited = manifest(put("machine.imported_files", {"checked": 9, "edited": EDITED}))
-    stray = manifest(put("machine.imported_files", {"checked": 9, "edited": {}}), put("machine.loaded_code", STRAY))
+    stray = manifest(nothing, put("machine.loaded_code", STRAY))
     assert code_claim(clean, [clean]).status == CHECKED, "the control"
-    assert code_claim(manifest(), [clean]).status == NOT_CHECKED, "a run from before files were compared"
+    for of_earlier_code in (manifest(), manifest(nothing), manifest(put("machine.loaded_code", NOTHING_ELSE))):
+        assert code_claim(of_earlier_code, [clean]).status == NOT_CHECKED, "removed, or from before it was recorded"
+        assert code_claim(clean, [of_earlier_code]).status == NOT_CHECKED
     for original, repetition, side in ((edited, clean, "the recorded run"), (clean, edited, "the repetition")):
         found = code_claim(original, [repetition])
         assert found.status == FLAGGED
@@ -216,3 +221,12 @@ def test_an_edited_library_on_either_side_leaves_no_clean_verdict() -> None:
     assert both.status == FLAGGED and both.evidence.endswith(
         "; the repetition: code that belongs to no distribution: 1 file (library /tmp/x.so)"
     )
+
+
+def test_what_the_recorder_saw_of_a_process_that_records_nothing() -> None:
+    """Code of an earlier commit, which its author chooses: before, nothing of it was in the manifest."""
+    seen = {"imported_files": {"imported": ["torch"], "checked": 9, "edited": EDITED}, "loaded_code": STRAY}
+    found = packages.machine({}, {}, seen)
+    assert (found["imported_files"]["edited"], found["loaded_code"]["foreign"]) == (EDITED, STRAY["foreign"])
+    clean = {"imported_files": {"imported": [], "checked": 9, "edited": {}}, "loaded_code": NOTHING_ELSE}
+    assert packages.machine({}, {}, clean) == {}, "not checked: the process itself has not looked"

@@ -16,6 +16,7 @@ from captured_source import git
 from compared_runs import manifest
 
 from ndrepro.execution.reproduce import recorded_code as module
+from ndrepro.execution.reproduce import unread_source as unread_source_module
 from ndrepro.execution.reproduce.code_execution import RecordedCode
 from ndrepro.execution.reproduce.recorded_code import recorded_code
 from ndrepro.execution.reproduce.unread_source import unread_source
@@ -171,7 +172,8 @@ def test_a_release_and_its_installed_copy(tmp_path: Path, monkeypatch: pytest.Mo
     git(tmp_path, "init", "-q", str(official))
     commit(official)
     found = recorded(official, tmp_path / "run")
-    monkeypatch.setattr(module, "CODE", project(tmp_path / "reviewer" / SITE, HONEST))
+    installed = project(tmp_path / "reviewer" / SITE, HONEST)
+    monkeypatch.setattr(module, "CODE", installed)
     monkeypatch.chdir(tmp_path)
     (claim,) = claims_on(found, tmp_path / "run")
     assert (claim.status, claim.evidence) == (
@@ -182,6 +184,17 @@ def test_a_release_and_its_installed_copy(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(official)
     (claim,) = claims_on(found, tmp_path / "run")
     assert claim.status == "checked" and claim.evidence.endswith("give the code with the recorded digest")
+    odd = "# \u2026\n"
+    for top in (official, installed):
+        (top / "provenance/c.py").write_text(odd)
+    commit(official)
+    another = recorded(official, tmp_path / "another")
+    monkeypatch.setattr(unread_source_module, "CODE", installed)
+    (installed / "ndrepro/train.py").write_text("accuracy = 0.7\n")
+    (claim,) = claims_on(another, tmp_path / "another")  # of odd files those are read that are not the reviewer's own
+    assert claim.status == "not checked" and "not in this program's own history" in claim.evidence
+    (installed / "provenance/c.py").write_text(HONEST)
+    assert "signs beyond ASCII (1): provenance/c.py:1" in claims_on(another, tmp_path / "another")[1].evidence
 
 
 @pytest.mark.parametrize("kind", ["clone", "worktree", "submodule"])

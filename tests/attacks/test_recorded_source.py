@@ -182,6 +182,16 @@ def test_an_earlier_commit_s_code_is_named(checkout: Path, tmp_path: Path) -> No
     assert "earlier" not in claim_on(late, patched).evidence, "a patch of this commit"
 
 
+def test_no_digest_of_code_is_none_that_code_gives(checkout: Path, tmp_path: Path) -> None:
+    """A link to nothing has no digest; before, that was equal to the one that was not recorded."""
+    found = recorded(checkout, tmp_path / "run")
+    (checkout / "ndrepro/gone.py").symlink_to("nothing.py")
+    commit(checkout)
+    annotations = {**(found.dependencies[0].annotations or {}), "commit": git(checkout, "rev-parse", "HEAD")}
+    found = replace(found, dependencies=(replace(found.dependencies[0], annotations=annotations),))
+    assert claim_on(found, tmp_path / "run").status == "flagged"
+
+
 def unread(found: Manifest, run: Path) -> str:
     """What the claim says of files that nobody reads; "" where there is none."""
     with recorded_code(found, run) as rebuilt:

@@ -38,8 +38,9 @@ def code_claim(original: Manifest, repetitions: Sequence[Manifest], *, image_alo
     found += [f"the repetition: {sentence}" for sentence in here]
     if found:
         return ClaimCheck(UNEDITED, FLAGGED, "; ".join(found))
-    if any(edited_files(manifest) is None for manifest in (original, *repetitions)):
-        return claim(UNEDITED, None, "recorded before library files were compared with their RECORDs")
+    looks = [look(manifest) for manifest in (original, *repetitions) for look in (edited_files, foreign_files)]
+    if None in looks:
+        return claim(UNEDITED, None, "one side has no record of edited library files, or none of loaded code")
     if image_alone:
         return claim(UNEDITED, None, "nothing outside the container image looked, and its author chose the image")
     return claim(

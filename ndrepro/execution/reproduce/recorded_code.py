@@ -72,7 +72,7 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
         except SourceError as error:
             rebuilt = _without_source(state, here, error.message)
         else:
-            if found == wanted:
+            if found is not None and found == wanted:
                 # code with the digest of this checkout's is known to the reviewer, wherever it comes from
                 known = in_history(state.commit)
                 doubts = [] if here else [*([] if known else [_UNKNOWN]), *missing]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -40,13 +41,17 @@ def unread_source(recorded: RecordedCode, executed: Path, run: RunFolder) -> tup
 
 
 def _changed(recorded: RecordedCode, executed: Path) -> Iterator[tuple[str, Path]]:
-    """The executed files that patch or untracked files brought, be it behind a link; all for a commit of others."""
+    """The executed files that patch or untracked files brought, be it behind a link; all for a commit of others. None
+    that is, to the byte, this program's own at that place.
+    """
     known = in_history(recorded.commit)
     changed = {*recorded.changed, *(file.path for file in recorded.untracked)}
     top = executed.resolve()
     for package in PACKAGES:
         for path in python_files(executed / package):
             names = (path.relative_to(executed), path.resolve().relative_to(top))
+            if (own := CODE / names[0]).is_file() and filecmp.cmp(path, own, shallow=False):
+                continue
             found = {name for name in map(Path.as_posix, names) if printable(name) in changed}
             yield from ((name, path) for name in sorted(found or ([] if known else [names[0].as_posix()])))
 
