@@ -15,17 +15,32 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dishonest_author import copied, edit_results, edit_trail, manifest_of, sign_again, verified
+from dishonest_author import (
+    copied,
+    edit_results,
+    edit_trail,
+    manifest_of,
+    original_of,
+    planned,
+    sign_again,
+    verified,
+)
 from real_runs import Bench
 
 from ndrepro.analysis.verdicts.reproduction_claims import evaluation_implied
 from ndrepro.analysis.verdicts.reproduction_verdict import judge
-from ndrepro.execution.runs.run import Finished
+from ndrepro.execution.reproduce.reexecute import execute
+from ndrepro.execution.runs.observer import Observer
+from ndrepro.execution.runs.run import Finished, run
+from ndrepro.execution.sandbox.sandbox import AUTO, choose
 from ndrepro.protocol.errors import DataError
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.verdicts import CHECKED
+from ndrepro.protocol.project_folders import CODE, packages_of
+from ndrepro.protocol.verdicts import CHECKED, NO_SANDBOX
 from ndrepro.training.data.own_data.npz_arrays import load
 from provenance.attestation.manifest import Resource
+from provenance.code.snapshot import copy_source
 from provenance.formats.digest import file_digest
 
 OTHER = {"train": "1" * 64, "test": "2" * 64}
@@ -152,6 +167,29 @@ def test_two_data_sets_in_one_file_are_refused_and_other_arrays_named(tmp_path: 
     np.savez(place, **arrays, x_train=images, y_train=labels, x_test=images, y_test=labels)
     with pytest.raises(DataError, match="x_train, x_test and train_images, test_images: which is meant is not known"):
         load(place)
+
+
+@pytest.mark.skipif(choose(AUTO, container=False)[0] == NO_SANDBOX, reason="no sandbox here")
+def test_data_are_read_by_this_checkout_before_a_repetition_by_an_earlier_commit(tmp_path: Path) -> None:
+    """Before: at the recorded path by the recorded code alone, whose reader had the faults that were mended since."""
+    bench, place, earlier = Bench(tmp_path), tmp_path / "data.npz", tmp_path / "code"
+    images, labels = np.random.RandomState(0).randint(0, 256, (12, 16, 16), dtype=np.uint8), np.arange(12) % 2
+    arrays = {"x_train": images[:8], "y_train": labels[:8], "x_test": images[:4], "y_test": labels[:4]}
+    np.savez(place, **arrays)
+    experiment = Experiment.from_name("lenet_bn_1_own", {"batch_size": "4", "threads": "1"})
+    original = original_of(run(experiment, replace(bench.options, data=place), Observer()).folder, bench)
+    copy_source(packages_of(CODE), earlier)
+    reader = earlier / "ndrepro/training/data/own_data/npz_arrays.py"
+    reader.write_text(reader.read_text().replace("if len(sets) > 1:", "if False:"))
+    chosen = planned(original, bench.options)
+    assert chosen.rebuilt is not None
+    chosen = replace(chosen, rebuilt=replace(chosen.rebuilt, code=earlier))
+    np.savez(place, **arrays, train_images=images, train_labels=labels, test_images=images[8:], test_labels=labels[8:])
+    with pytest.raises(DataError, match="x_train, x_test and train_images, test_images: which is meant is not known"):
+        execute(original, chosen, bench.options, Observer())
+    np.savez(place, **arrays)
+    (again,) = execute(original, chosen, bench.options, Observer())
+    assert judge(original.folder, again.folder).verdict == "identical", "the control"
 
 
 def test_data_of_no_published_digest_are_named_by_the_repetition(honest: Finished, tmp_path: Path) -> None:

@@ -173,14 +173,16 @@ def execute(
     request = _request(original, options)
     theirs = _recorded_data(original, options)
     reading = sandbox_of(_reading_execution(execution), options.runs, options.home)
-    unconfined = reading is None and execution.sandbox != NO_SANDBOX and options.data is not None
+    named = options.data or theirs
+    unconfined = reading is None and execution.sandbox != NO_SANDBOX and named is not None
     here = replace(
         options,
         code=_code_for(chosen),
         environment=request.environment or None,
         container=None if request.container is None else ContainerChoice.recorded(request.container),
-        data=options.data or theirs,
-        check_data=theirs is None and not unconfined,
+        data=named,
+        check_data=not unconfined,
+        download=theirs is None,
         network=original.folder.network,
         sandbox=reading,
     )

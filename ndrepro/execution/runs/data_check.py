@@ -101,11 +101,18 @@ def expect_reader(data: Path, environment: str) -> None:
 
 
 def check(
-    experiment: Experiment, data: Path, runs: RunsFolder, observer: DataObserver, sandbox: Sandbox | None = None
+    experiment: Experiment,
+    data: Path,
+    runs: RunsFolder,
+    observer: DataObserver,
+    sandbox: Sandbox | None = None,
+    *,
+    download: bool = True,
 ) -> Experiment:
     """The experiment, which of a data set of the user's own describes the images that are there.
 
-    ``sandbox`` confines the process that reads them: whoever made the data may have made them to attack its readers.
+    ``sandbox`` confines the process that reads them: whoever made the data may have made them to attack its readers;
+    ``download``: what is missing is downloaded beside it.
     Raises DataError, naming the file and the cure, where ``data`` cannot be read or hold too few or other images.
     """
     found = _known(experiment.dataset, data)
@@ -115,7 +122,7 @@ def check(
     if found is None:
         observer.reading(experiment.dataset, data)
         try:
-            found = _read(experiment.dataset, data, observer, sandbox)
+            found = _read(experiment.dataset, data, observer, sandbox, download)
         finally:
             observer.reading_ended()
         if found is None:
@@ -157,7 +164,7 @@ def _known(dataset: str, data: Path) -> _Found | None:
     return None
 
 
-def _read(dataset: str, data: Path, observer: DataObserver, sandbox: Sandbox | None) -> _Found | None:
+def _read(dataset: str, data: Path, observer: DataObserver, sandbox: Sandbox | None, download: bool) -> _Found | None:
     """Have the data read. ``None`` where that failed for another reason than the data: the run itself will tell.
 
     In a sandbox nothing can be downloaded: what is missing is downloaded beside the data, by a process that sees none
@@ -166,7 +173,7 @@ def _read(dataset: str, data: Path, observer: DataObserver, sandbox: Sandbox | N
     try:
         return _read_once(dataset, data, observer, sandbox)
     except NotDownloaded:
-        if sandbox is None or data.is_file():
+        if sandbox is None or data.is_file() or not download:
             raise
     _download(dataset, data, observer)
     return _read_once(dataset, data, observer, sandbox)

@@ -59,9 +59,8 @@ class RunOptions:
 
     ``code`` holds the packages that the training process imports: this project's own, or another state of them.
     ``sandbox`` confines it, but for one in a container, and the process that checks the data before. ``check_data`` is
-    false where the training process alone may read the data: their path is somebody else's, or nothing would confine
-    the check. ``network`` is the folder of files that a run of a network of the user's own keeps (``None``: look in the
-    current folder).
+    false where nothing would confine that check; ``download``, where the data's path is somebody else's. ``network`` is
+    the folder of files that a run of a network of the user's own keeps (``None``: look in the current folder).
     """
 
     runs: RunsFolder
@@ -72,6 +71,7 @@ class RunOptions:
     container: ContainerChoice | None = None
     sandbox: Sandbox | None = None
     check_data: bool = True
+    download: bool = True
     network: Path | None = None
 
     def inside(self, environment: str) -> RunOptions:
@@ -139,7 +139,9 @@ def run(
     if options.container is not None:
         container = attested(engines.find(options.container, experiment.device), options.home)
     if options.check_data:
-        experiment = data_check.check(experiment, data, options.runs, observer, options.sandbox)
+        experiment = data_check.check(
+            experiment, data, options.runs, observer, options.sandbox, download=options.download
+        )
     if not experiment.is_described:
         raise DataError(f"{data}: its images could not be read", "see whether `ndrepro doctor` finds what is missing")
     request = Request(experiment, str(data), options.environment or "", container=container)
