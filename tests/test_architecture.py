@@ -71,7 +71,8 @@ WALLS: dict[str, Wall] = {
     "ndrepro.protocol.run_kind": wall("ndrepro.protocol provenance.attestation.manifest"),
     # Reads weights and checkpoints without torch.
     "ndrepro.protocol.training_state": wall(
-        "ndrepro.protocol provenance.errors provenance.formats.metrics_log provenance.formats.state_digest",
+        "ndrepro.protocol provenance.errors provenance.formats.canonical_json provenance.formats.metrics_log "
+        "provenance.formats.state_digest",
         "safetensors",
     ),
     "ndrepro.training": wall(

@@ -8,12 +8,15 @@ the signed schedule and the step. ``provenance.formats.state_digest`` defines th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.protocol.errors import CheckpointError, NdreproError
+from provenance.errors import CanonicalError
+from provenance.formats.canonical_json import unique_members
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.state_digest import state_digest, tensors_digest
 
@@ -137,14 +140,29 @@ def read_states(path: Path, *, tolerate_torn: bool = False) -> tuple[StateDigest
 def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The tensors of a file of weights or of a checkpoint as NumPy arrays, and its metadata.
 
-    Raises CheckpointError where there is no such file, or anything else in it.
+    Raises CheckpointError where there is no such file, or anything else in it, or its header is not as it is written.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), framework="numpy") as file:
+            _expect_header(path)
             # no iterator of names there
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, CanonicalError) as error:
         cure = "see the run's log.txt, or get the original file"
         raise CheckpointError(f"{path}: no tensors can be read ({type(error).__name__}: {error})", cure) from None
+
+
+def _expect_header(path: Path) -> None:
+    """Raises ValueError or CanonicalError for a header with a name twice, free members, blanks or escapes, of which
+    safetensors reads the last and nothing.
+    """
+    with open(path, "rb") as file:
+        text = file.read(int.from_bytes(file.read(8), "little"))
+    header = json.loads(text, object_pairs_hook=unique_members)
+    written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    header.pop("__metadata__", None)
+    members = ["dtype", "shape", "data_offsets"]
+    if text != written.ljust(-(-len(written) // 8) * 8) or any(list(each) != members for each in header.values()):
+        raise ValueError("its header is not as it is written")

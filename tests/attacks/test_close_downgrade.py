@@ -38,6 +38,7 @@ from ndrepro.execution.reproduce.reexecute import evaluation_of, execute
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.layout import RunFolder
+from provenance.formats.atomic_io import write_json
 
 ANOTHER = {"model_name": "Another processor"}
 
@@ -50,7 +51,7 @@ def signed_on(folder: RunFolder, author: Bench, cpu: dict[str, Any]) -> None:
     for seal in seals.values():
         captured = seal["environment"]["machine"]
         captured["cpu"] = {**captured["cpu"], **cpu}
-    folder.environment.write_text(json.dumps(seals))
+    write_json(folder.environment, seals)
     sign_again(folder, author, machine={**machine, "machine": {**inner, "cpu": {**inner["cpu"], **cpu}}})
 
 

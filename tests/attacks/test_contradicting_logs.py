@@ -28,6 +28,7 @@ from ndrepro.protocol.training_record import METRICS_SUMMARY, metrics_summary
 from ndrepro.protocol.training_state import Place, StateDigest, read_states
 from provenance.attestation.manifest import Attempt, Resource
 from provenance.errors import ManifestError
+from provenance.formats.atomic_io import write_json
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.trail import Trail, encode_header
 
@@ -49,7 +50,7 @@ def document(name: str, edit: Callable[[dict[str, Any]], object]) -> Edit:
     def edited(folder: RunFolder) -> None:
         found = json.loads((folder.root / name).read_text())
         edit(found)
-        (folder.root / name).write_text(json.dumps(found))
+        write_json(folder.root / name, found)
 
     return edited
 
@@ -92,7 +93,7 @@ def checkpoint_with_a_result(folder: RunFolder) -> None:
     path = folder.checkpoint(folder.checkpoint_steps()[0])
     with safe_open(str(path), framework="numpy") as file:
         document = json.loads(file.metadata()["ndrepro"])
-    save_file(load_file(path), path, {"ndrepro": json.dumps({**document, "test_accuracy": 0.9999})})
+    save_file(load_file(path), path, {"ndrepro": json.dumps({**document, "test_accuracy": 0.9999}, sort_keys=True)})
 
 
 def weights_with_a_result(folder: RunFolder) -> None:
@@ -189,7 +190,7 @@ def test_no_other_process_of_a_completed_run_left_a_result(author: Bench, tmp_pa
     assert verified(run.folder, author).ok, "the control"
     folder = copied(run.folder, tmp_path)
     said = {"outcome": "99.99 % right", "epochs": 400, "steps": 2400, "device": "8 x H200", "error": None}
-    folder.rank_result(1).write_text(json.dumps(said))
+    write_json(folder.rank_result(1), said)
     sign_again(folder, author)
     found = verified(folder, author).failure
     assert found is not None and "other than the first left a result" in found.message

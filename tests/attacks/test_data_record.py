@@ -41,6 +41,7 @@ from ndrepro.protocol.verdicts import CHECKED, NO_SANDBOX
 from ndrepro.training.data.own_data.npz_arrays import load
 from provenance.attestation.manifest import Resource
 from provenance.code.snapshot import copy_source
+from provenance.formats.atomic_io import write_json
 from provenance.formats.digest import file_digest
 
 OTHER = {"train": "1" * 64, "test": "2" * 64}
@@ -49,7 +50,7 @@ OTHER = {"train": "1" * 64, "test": "2" * 64}
 def restated(folder: RunFolder, **changes: Any) -> None:
     """Change members of dataset.json; ``None`` removes one."""
     said = {**json.loads(folder.dataset.read_text()), **changes}
-    folder.dataset.write_text(json.dumps({name: value for name, value in said.items() if value is not None}))
+    write_json(folder.dataset, {name: value for name, value in said.items() if value is not None})
 
 
 def refusals(folder: RunFolder, author: Bench) -> list[str]:
@@ -200,7 +201,7 @@ def test_data_of_no_published_digest_are_named_by_the_repetition(honest: Finishe
     other = "they are not the published files of digits"
     for then, now, words in ((None, None, unknown), (False, None, other), (None, False, other)):
         for folder, official in zip(folders, (then, now), strict=True):
-            folder.dataset.write_text(json.dumps({**json.loads(kept), "canonical": official}))
+            write_json(folder.dataset, {**json.loads(kept), "canonical": official})
         claims = {each.name: each for each in judge(*folders).claims}
         assert words in claims["data"].evidence
         assert (

@@ -22,6 +22,7 @@ from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.runs.run_checks import contradiction, predicate, request
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.manifest import Resource
+from provenance.formats.atomic_io import write_json
 
 Edit = Callable[[RunFolder], dict[str, Any]]
 FALSE = 0.9999
@@ -36,7 +37,7 @@ def document(file: str, /, *keys: str | int, **members: Any) -> Edit:
         for key in keys:
             place = place[key]
         place.update(members)
-        path.write_text(json.dumps(whole))
+        write_json(path, whole)
         return {}
 
     return edit

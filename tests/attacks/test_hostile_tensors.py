@@ -51,7 +51,7 @@ def test_a_checkpoint_and_weights_are_read_or_refused(tmp_path: Path) -> None:
     tensors = {name: np.arange(6, dtype=np.float32).reshape(2, 3) for name in ("net.w", "momentum.w")}
 
     def file_of(document: Any) -> bytes:
-        save_file(tensors, path, {"ndrepro": json.dumps(document)})
+        save_file(tensors, path, {"ndrepro": json.dumps(document, sort_keys=True)})
         return path.read_bytes()
 
     whole = file_of({"schema": CHECKPOINT_SCHEMA, "experiment": {}, "place": place})
@@ -59,7 +59,8 @@ def test_a_checkpoint_and_weights_are_read_or_refused(tmp_path: Path) -> None:
     header = json.loads(whole[8:end])
 
     def with_header(document: Any) -> bytes:
-        text = json.dumps(document).encode()
+        text = json.dumps(document, separators=(",", ":")).encode()
+        text = text.ljust(-(-len(text) // 8) * 8)
         return len(text).to_bytes(8, "little") + text + whole[end:]
 
     assert not refused(checkpoint_state, path), "the control"

@@ -25,6 +25,7 @@ from ndrepro.protocol.errors import EngineError, NdreproError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Container, Request, Scores, read_json
 from provenance.attestation.manifest import Manifest, Resource
+from provenance.formats.atomic_io import write_json
 from provenance.formats.metrics_log import read_scalars
 
 CLOSE_TOGETHER = (0.95, 0.955, 0.96, 0.965, 0.97)
@@ -91,7 +92,7 @@ def test_results_that_the_code_does_not_compute_are_not_confirmed(honest: Finish
 def test_an_invented_network_is_compared(honest: Finished, tmp_path: Path) -> None:
     folder = copied(honest.folder, tmp_path)
     document = json.loads(folder.model.read_text())
-    folder.model.write_text(json.dumps({**document, "parameters": 620}))
+    write_json(folder.model, {**document, "parameters": 620})
     found = judge(folder, honest.folder)
     assert found.verdict == "inconsistent" and "network" in found.because
 

@@ -25,6 +25,7 @@ from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.runs.run_checks import contradiction
 from ndrepro.protocol.layout import RunFolder
 from provenance.attestation.manifest import Builder, Resource
+from provenance.formats.atomic_io import write_json
 from provenance.formats.trail import MAGIC
 
 Edit = Callable[[RunFolder], None]
@@ -57,12 +58,45 @@ def in_checkpoint(**members: Any) -> Edit:
         path = folder.checkpoint(folder.checkpoint_steps()[0])
         with safe_open(str(path), framework="numpy") as file:
             document = json.loads(file.metadata()["ndrepro"])
-        save_file(load_file(path), path, {"ndrepro": json.dumps({**document, **members})})
+        save_file(load_file(path), path, {"ndrepro": json.dumps({**document, **members}, sort_keys=True)})
 
     return edit
 
 
+def in_header(of: str, before: str, after: str) -> Edit:
+    """Edit the header of a file of tensors, once: safetensors reads the last of two members, and no blanks."""
+
+    def edit(folder: RunFolder) -> None:
+        path = folder.root / of
+        data = path.read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header = data[8 : 8 + length].replace(before.encode(), after.encode(), 1)
+        header = header.ljust(-(-len(header) // 8) * 8)
+        path.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
+
+    return edit
+
+
+FALSE = '"ndrepro":"test accuracy 99.99 %"'
+TENSORS = {"weights.safetensors": "conv1.bias", "checkpoints/step-000000012.safetensors": "net.conv1.bias"}
 REFUSED: dict[str, Edit] = {
+    **{
+        f"{name}: blanks": in_log(f"{name}.json", '"', '\t \t \t"')
+        for name in ("request", "environment", "dataset", "model", "result")
+    },
+    "model: escape": in_log("model.json", '"summary"', '"\\u0073ummary"'),
+    **{
+        f"{of}: {how}": in_header(of, before, after)
+        for of, tensor in TENSORS.items()
+        for how, before, after in (
+            ("a key twice", '"ndrepro":', f'{FALSE},"ndrepro":'),
+            ("blanks", '"ndrepro":', '\t \t "ndrepro":'),
+            ("blanks at the end", "}}", "}}" + " " * 64),
+            ("blanks in the document", '\\"experiment\\":', '\\"experiment\\":     '),
+            ("a tensor twice", "{", f'{{"{tensor}":{{"dtype":"F32","shape":[99],"data_offsets":[0,0]}},'),
+            ("a member of a tensor", '"dtype":', '"accuracy":0.9999,"dtype":'),
+        )
+    },
     "metrics: carriage return": in_log("metrics.jsonl", "{", "{\r \r"),
     "metrics: tab": in_log("metrics.jsonl", ", ", ",\t"),
     "metrics: another form of a number": in_log("metrics.jsonl", '"epoch": 1,', '"epoch": 1 ,'),
@@ -81,7 +115,28 @@ def test_what_no_recorder_writes_is_refused(honest: Finished, tmp_path: Path, wh
     REFUSED[what](folder)
     found = contradiction(folder.root, manifest_of(folder))
     assert found is not None and not found.message.startswith("nothing that can be checked"), found
-    print(found.message)
+
+
+@pytest.mark.parametrize("what", ["tensor", "member", "weights"])
+def test_what_no_recorder_writes_is_refused_where_no_states_were_recorded(
+    honest: Finished, tmp_path: Path, what: str
+) -> None:
+    """Before, an author removed states.jsonl, and headers and further tensors of checkpoints were free."""
+    folder = copied(honest.folder, tmp_path)
+    folder.states.unlink()
+    assert contradiction(folder.root, manifest_of(folder)) is None, "the control"
+    path = folder.weights if what == "weights" else folder.checkpoint(folder.checkpoint_steps()[0])
+    with safe_open(str(path), framework="numpy") as file:
+        header = file.metadata()
+    tensors = load_file(path)
+    if what == "tensor":
+        tensors["result.test_accuracy"] = tensors[next(iter(tensors))]
+    elif what == "member":
+        header["ndrepro"] = json.dumps({**json.loads(header["ndrepro"]), "note": "99.99 %"}, sort_keys=True)
+    else:
+        header["results"] = "test accuracy 99.99 %"
+    save_file(tensors, path, header)
+    assert contradiction(folder.root, manifest_of(folder)) is not None
 
 
 def test_a_version_that_is_none_is_refused(honest: Finished, author: Bench, tmp_path: Path) -> None:
@@ -124,7 +179,7 @@ def test_facts_of_the_data_that_are_not_repeated_are_named(
 ) -> None:
     folder = copied(honest.folder, tmp_path)
     document = json.loads(folder.dataset.read_text())
-    folder.dataset.write_text(json.dumps({**document, **members}))
+    write_json(folder.dataset, {**document, **members})
     sign_again(folder, author, **agreeing(folder, manifest_of(folder)))
     assert verified(folder, author).ok
     (claim,) = (each for each in judge(honest.folder, folder).claims if each.name == "facts of the data")
@@ -156,7 +211,7 @@ def test_a_run_that_it_repeats_has_the_name_of_a_run(
     ):
         folder = copied(honest.folder, tmp_path / origin.name / str(origin.digest is None))
         then = manifest_of(folder)
-        folder.origin.write_text(json.dumps(origin.to_json()))
+        write_json(folder.origin, origin.to_json())
         sign_again(folder, author, dependencies=(origin, *then.dependencies))
         failure = verified(folder, author).failure
         assert (failure is None) == (origin.digest is not None), failure

@@ -32,17 +32,25 @@ result = {{"outcome": "completed", "epochs": 1, "steps": steps, "device": "cpu",
 header = json.dumps({{"schema": "urn:ndrepro:trail:v1", "tensors": []}}, separators=(",", ":")).encode()
 records = b"".join(struct.pack("<Qd", step, float(step > 0)) for step in range(steps + 1))
 header += b" " * (-(12 + len(header)) % 64)
+
+said = json.dumps({{"experiment": os.path.basename(os.path.dirname(os.getcwd())), "steps": steps}})
+weights = json.dumps({{"__metadata__": {{"ndrepro": said}}}}, separators=(",", ":")).encode()
+weights += b" " * (-len(weights) % 8)
+
+def written(document):
+    return json.dumps(document, indent=1) + "\\n"
+
 contents = {{
-    "environment.json": json.dumps({{"start": seal, "end": seal}}),
-    "dataset.json": json.dumps({{"name": asked["dataset"], "reader": "none", "classes": ["a"] * 10, "files": 1,
+    "environment.json": written({{"start": seal, "end": seal}}),
+    "dataset.json": written({{"name": asked["dataset"], "reader": "none", "classes": ["a"] * 10, "files": 1,
         "bytes": 1, "train_images": asked["train_images"], "test_images": asked["test_images"],
         "canonical": False, "tree_sha256": "ab" * 32, "pixels_sha256": {{"train": "12" * 32, "test": "34" * 32}}}}),
-    "model.json": json.dumps({{"summary": dict.fromkeys(kinds, 0), "layers": [], "tensors": {{}}}}),
+    "model.json": written({{"summary": dict.fromkeys(kinds, 0), "layers": [], "tensors": {{}}}}),
     "metrics.jsonl": json.dumps(row) + "\\n",
     "timing.jsonl": json.dumps(timing) + "\\n",
     "trail.bin": (b"NDTRAIL\\x01" + struct.pack("<I", len(header)) + header + records).decode("latin-1"),
-    "weights.safetensors": (struct.pack("<Q", 2) + b"{{}}").decode("latin-1"),
-    "result.json": json.dumps(result),
+    "weights.safetensors": (struct.pack("<Q", len(weights)) + weights).decode("latin-1"),
+    "result.json": written(result),
 }}
 
 def put(name, text):

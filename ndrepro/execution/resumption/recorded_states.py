@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ndrepro.protocol.errors import CheckpointError
@@ -18,7 +19,9 @@ def checkpoint_state(path: Path, experiment: Experiment | None = None) -> tuple[
     """
     tensors, metadata = read_tensors(path)
     try:
-        document = parse(metadata.pop("ndrepro").encode())
+        document = parse((said := metadata.pop("ndrepro")).encode())
+        if json.dumps(document, sort_keys=True) != said:
+            raise ValueError("its header is not as it is written")
         if metadata or set(document) != {"schema", "place", "experiment"}:
             raise ValueError(f"its header has {', '.join(map(str, (*metadata, *document)))[:80]}")
         if document["schema"] != CHECKPOINT_SCHEMA:

@@ -45,9 +45,10 @@ from provenance.attestation.run_files import MANIFEST
 from provenance.attestation.statement import Statement
 from provenance.capture.unavailable import is_missing, printable
 from provenance.comparison.kept_source import expect_as_kept
-from provenance.errors import ManifestError, SourceError
+from provenance.errors import CanonicalError, ManifestError, SourceError
+from provenance.formats.atomic_io import json_bytes
 from provenance.formats.bounded_read import read_bounded
-from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.canonical_json import canonical_bytes, unique_members
 from provenance.formats.folder_tree import files_below
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.strict_json import Field
@@ -223,6 +224,10 @@ def _check_outcome(folder: RunFolder, manifest: Manifest, request: Request, acco
 
 def _check_files(folder: RunFolder, manifest: Manifest, request: Request, account: Account) -> None:
     """Raises ManifestError where a file has what no training process writes, or says what cannot be."""
+    documents = (folder.request, folder.origin, folder.environment, folder.dataset, folder.model, folder.evaluation)
+    for path in (*documents, *folder.results(request.experiment.processes)):
+        if path.exists() and not _is_as_written(read_bounded(path)):
+            raise ManifestError(f"{path.name}: not as a recorder writes it", "get the original file")
     for path, shape in ((folder.environment, TRAINING), (folder.model, MODEL)):
         if path.name in account.documents:
             shape(Field(account.documents[path.name], path.name))
@@ -246,6 +251,15 @@ def _check_files(folder: RunFolder, manifest: Manifest, request: Request, accoun
         rows = read_scalars(folder.timing, tolerate_torn=torn)
         timing = tuple(read_timing(row) for row in rows)
         check_timing(manifest, timing, scores, request.experiment, None if data is None else data.train_images)
+
+
+def _is_as_written(data: bytes) -> bool:
+    """Whether JSON is in the one spelling that a recorder writes: blanks, escapes or a key twice would say more."""
+    try:
+        document = json.loads(data, object_pairs_hook=unique_members)
+        return data in (json_bytes(document), json.dumps(document, indent=1).encode() + b"\n")  # a redacted one
+    except (CanonicalError, ValueError, RecursionError):
+        return False
 
 
 def check_times(folder: RunFolder, manifest: Manifest) -> str:

@@ -37,6 +37,7 @@ from ndrepro.protocol.errors import DataError, UsageError
 from ndrepro.protocol.experiment.schema_migrations import ADDITIONS
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.training_state import read_tensors
+from provenance.formats.atomic_io import write_json
 from provenance.formats.metrics_log import read_scalars
 
 NAME = "lenet_nd_4_digits"
@@ -119,7 +120,7 @@ def another_learning_rate(bench: Bench, honest: Finished, into: Path) -> tuple[R
     folder = copied(bench.run(NAME, learning_rate="0.05").folder, into)
     request = json.loads(folder.request.read_text())
     request["experiment"]["learning_rate"] = 0.1
-    folder.request.write_text(json.dumps(request))
+    write_json(folder.request, request)
     for step in folder.checkpoint_steps():
         tensors, metadata = read_tensors(path := folder.checkpoint(step))
         header = {**json.loads(metadata["ndrepro"]), "experiment": request["experiment"]}
@@ -199,9 +200,9 @@ def test_a_repetition_on_other_data_says_nothing_of_the_run(bench: Bench, honest
     assert "promise equal bits" in judge(honest.folder, again).because, "the control: the same data"
     said = json.loads(again.dataset.read_text())
     other = {**said, "tree_sha256": "0" * 64}
-    again.dataset.write_text(json.dumps(other))
+    write_json(again.dataset, other)
     assert "promise equal bits" in judge(honest.folder, again).because, "other files of the same pixels"
-    again.dataset.write_text(json.dumps({**other, "pixels_sha256": {"train": "1" * 64, "test": "2" * 64}}))
+    write_json(again.dataset, {**other, "pixels_sha256": {"train": "1" * 64, "test": "2" * 64}})
     found = judge(honest.folder, again)
     assert found.verdict == "undecided" and not found.passes
     assert found.because == "it was repeated on other data than it says it was trained on"
@@ -216,7 +217,7 @@ def test_data_that_are_no_longer_where_they_were_are_listed_first(
     folder = copied(honest.folder, tmp_path)
     asked = json.loads(folder.request.read_text())
     asked["data"], asked["experiment"]["dataset"] = str(tmp_path / "gone"), "cifar10"
-    folder.request.write_text(json.dumps(asked))
+    write_json(folder.request, asked)
     lines = planned(Original(folder, original.manifest), bench.options).differences
     (line,) = [line for line in lines if "data:" in line]
     assert f"{tmp_path / 'gone'} then, which is not here; looked for in {tmp_path / 'here'}" in line
