@@ -181,7 +181,7 @@ def test_who_may_not_sign_this_experiment_does_not_count(venue: Venue) -> None:
     ("name", "covered", "others"),
     [
         ("lenet_nd_1_digits", ("lenet_*", "*_digits"), ("*:lenet_*", "program:*")),
-        ("fit", ("fit", "f*"), ("program:*", "*:*")),
+        ("program:fit", ("program:fit", "*:f*"), ("fit", "f*", "*fit")),
         ("program:lenet_nd_1_digits", ("program:lenet_*", "*:*"), ("lenet_*", "*lenet_*", "?rogram?*", "script:*")),
         ("lenet_nets:Net_bn_1_digits", ("lenet_nets:*",), ("lenet_*", "*_digits", "program:*")),
     ],
@@ -202,7 +202,10 @@ def test_a_program_that_is_named_as_an_experiment_is_none(tmp_path: Path) -> Non
     for name, pattern, passes in (
         ("lenet_nd_100_digits", "lenet_*", False),
         ("lenet_nd_100_digits", "program:lenet_*", True),
-        ("fit", "f*", True),
+        ("lenet-nd_5_digits", "lenet*", False),
+        ("myresnet18_nd_100_cifar10", "*_cifar10", False),
+        ("fit", "fit", False),
+        ("fit", "program:f*", True),
     ):
         folder = project.record(sys.executable, "-c", "print(1)", name=name).folder
         signers = {"ada": {"keys": [key], "roles": ["author"], "experiments": [pattern]}}

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import AnyAttestation, read_attestations
-from ndrepro.protocol.experiment.catalogue import ARCHITECTURES
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.run_kind import TRAINING, run_kind
 from ndrepro.protocol.signing_policy import AUTHOR, NEVER, REVIEWER, KeylessIdentity, RequiredVerdicts, SigningPolicy
@@ -76,15 +75,13 @@ def with_policy(
 
 
 def _name(manifest: Manifest) -> str:
-    """What a policy's ``experiments`` are compared with: the experiment, or the name of a script or program.
-
-    Its author chose that name; one that begins as an experiment's does is compared with its kind in front.
+    """What a policy's ``experiments`` are compared with: the experiment, or the name of a script or program, which its
+    author chose, with its kind in front.
     """
     kind = run_kind(manifest)
     if kind == TRAINING:
         return TrainingRecord.of(manifest).experiment.name
-    name = str(manifest.external_parameters.get("name") or "")
-    return f"{kind}:{name}" if name.partition("_")[0] in ARCHITECTURES else name
+    return f"{kind}:{manifest.external_parameters.get('name')}"
 
 
 class _Unmet(ProvenanceError):
