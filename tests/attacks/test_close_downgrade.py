@@ -37,8 +37,11 @@ from ndrepro.analysis.verdicts.reproduction_verdict import Judgement, judge
 from ndrepro.execution.reproduce.reexecute import evaluation_of, execute
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished
+from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Scores
 from provenance.formats.atomic_io import write_json
+from provenance.formats.metrics_log import read_scalars
 
 ANOTHER = {"model_name": "Another processor"}
 
@@ -265,6 +268,23 @@ def test_a_large_buffer_hides_no_exchanged_weights(honest: Finished, author: Ben
         folders.append(folder)
     distance = compare_with(folders[0], folders[1]).weights.distance
     assert distance is not None and 0.99 < distance <= 1.01
+
+
+def test_one_image_is_allowed_only_where_conditions_differ(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    """Before, in a spot check: one right answer more than the signed weights give was "checked" as rounding."""
+    original = original_of(honest.folder, author)
+    asked = evaluation_of(original, planned(original, author.options))
+    (again,) = execute(original, asked, author.options, Observer())
+    assert evaluation_claim(honest.folder, again.folder).status == "checked", "the control"
+    rows = [Scores.from_row(row) for row in read_scalars(honest.folder.metrics)]
+    folder, images = copied(honest.folder, tmp_path), DataRecord.read(honest.folder.dataset).scored_images
+    edit_results(folder, 4, test_accuracy=rows[-1].test_accuracy + 1 / images)
+    sign_again(folder, author)
+    claim = evaluation_claim(folder, again.folder)
+    assert claim.status == "flagged" and claim.evidence.endswith("under conditions that promise equal bits")
+    assert evaluation_claim(folder, again.folder, stand_in=True).status == "checked"
+    signed_on(folder, author, ANOTHER)
+    assert evaluation_claim(folder, again.folder).status == "checked", "another processor"
 
 
 def test_signed_weights_are_evaluated_again(honest: Finished, author: Bench, tmp_path: Path) -> None:

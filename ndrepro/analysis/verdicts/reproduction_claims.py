@@ -7,7 +7,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from ndrepro.analysis.verdicts.data_evidence import compare_data
-from ndrepro.analysis.verdicts.reproduction_evidence import ReproductionEvidence, relative_difference
+from ndrepro.analysis.verdicts.reproduction_evidence import (
+    ReproductionEvidence,
+    manifest_of,
+    relative_difference,
+)
+from ndrepro.analysis.verdicts.run_conditions import unequal_conditions
 from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Evaluated, Scores, read_json
@@ -223,7 +228,8 @@ def evaluation_implied(judgements: Sequence[Judged]) -> ClaimCheck | None:
 def evaluation_claim(original: RunFolder, again: RunFolder, *, stand_in: bool = False) -> ClaimCheck:
     """Whether the signed weights give the signed test results: ``again`` evaluated them, and trained nothing.
 
-    ``stand_in``: with other code than the recorded, by which no run is accused.
+    Where the conditions promise equal bits, only equal results are checked. ``stand_in``: with other code than the
+    recorded, by which no run is accused.
     """
     signed = max(map(Scores.from_row, read_scalars(original.metrics)), key=lambda row: row.epoch)
     found = Evaluated.from_json(read_json(again.evaluation))
@@ -237,6 +243,8 @@ def evaluation_claim(original: RunFolder, again: RunFolder, *, stand_in: bool = 
     words += f" (images: {apart * found.images:.3g}, one is allowed); test losses differ by {loss:.2g} (relative)"
     if stand_in and not holds:
         return ClaimCheck(EVALUATION, FLAGGED, f"{words}, by this checkout's code, not the recorded")
+    if holds and loss + apart and not (stand_in or unequal_conditions(manifest_of(original), manifest_of(again))):
+        return ClaimCheck(EVALUATION, FLAGGED, f"{words}, under conditions that promise equal bits")
     return claim(EVALUATION, holds, words)
 
 
