@@ -7,6 +7,7 @@ no digest with its repetition counted as trained on the same data.
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 import zipfile
 from dataclasses import replace
@@ -25,6 +26,7 @@ from dishonest_author import (
     sign_again,
     verified,
 )
+from PIL import Image
 from real_runs import Bench
 
 from ndrepro.analysis.verdicts.reproduction_claims import evaluation_implied
@@ -39,6 +41,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.project_folders import CODE, packages_of
 from ndrepro.protocol.verdicts import CHECKED, NO_SANDBOX
 from ndrepro.training.data.own_data.npz_arrays import load
+from ndrepro.training.data.own_data.own_images import load as load_own
 from provenance.attestation.manifest import Resource
 from provenance.code.snapshot import copy_source
 from provenance.formats.atomic_io import write_json
@@ -168,6 +171,18 @@ def test_two_data_sets_in_one_file_are_refused_and_other_arrays_named(tmp_path: 
     np.savez(place, **arrays, x_train=images, y_train=labels, x_test=images, y_test=labels)
     with pytest.raises(DataError, match="x_train, x_test and train_images, test_images: which is meant is not known"):
         load(place)
+
+
+def test_what_is_beside_the_splits_of_an_image_folder_is_named(tmp_path: Path) -> None:
+    """Before, the honest test images could lie there in a split of another name, in no record."""
+    for folder in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / folder / "1.png")
+    assert load_own(tmp_path).describe()["left_out"]["count"] == 0, "the control"
+    shutil.copytree(tmp_path / "test", tmp_path / "TEST")
+    (tmp_path / "d.npz").touch()
+    found = load_own(tmp_path).describe()["left_out"]
+    assert found["examples"] == ["TEST", "d.npz"] and found["reasons"] == {"outside of the class folders": 2}
 
 
 @pytest.mark.skipif(choose(AUTO, container=False)[0] == NO_SANDBOX, reason="no sandbox here")

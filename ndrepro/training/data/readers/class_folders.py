@@ -77,6 +77,12 @@ def class_names(root: Path, split: str) -> tuple[tuple[str, ...], LeftOut]:
     return tuple(sorted(names)), LeftOut(tuple(others))
 
 
+def beside_splits(root: Path, splits: Sequence[str]) -> LeftOut:
+    """What is in ``root`` beside the folders of the splits. Raises DataError where it cannot be read."""
+    names = (entry.name for entry in _entries(root))
+    return LeftOut(tuple((name, HIDDEN if name.startswith(".") else OUTSIDE) for name in names if name not in splits))
+
+
 def images_below(root: Path, folder: str) -> tuple[list[str], LeftOut]:
     """The images below ``root / folder``, by their names relative to ``root``, sorted; and what else is there.
 

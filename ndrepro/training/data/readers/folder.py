@@ -16,7 +16,13 @@ import numpy as np
 
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.catalogue import DATASETS
-from ndrepro.training.data.readers.class_folders import LeftOut, check_same_classes, class_names, images_below
+from ndrepro.training.data.readers.class_folders import (
+    LeftOut,
+    beside_splits,
+    check_same_classes,
+    class_names,
+    images_below,
+)
 from ndrepro.training.data.readers.decoding import decode
 from ndrepro.training.data.readers.images import Images, SourceFile, Split, counted, read_source
 
@@ -48,7 +54,7 @@ def load_shaped(name: str, root: Path, num_classes: int, channels: int, size: in
     shape = (channels, size)
     train, train_files, among_train = _read_split(root, "train", classes, shape)
     test, test_files, among_test = _read_split(root, "test", classes, shape)
-    left_out = beside_train + among_train + beside_test + among_test
+    left_out = beside_splits(root, ("train", "test")) + beside_train + among_train + beside_test + among_test
     return Images(name, train, test, classes, (*train_files, *test_files), None, "image folder", left_out)
 
 

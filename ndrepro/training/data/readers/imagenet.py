@@ -137,8 +137,11 @@ def _flat(
             f"{', '.join(without[:3]) or 'none'}; not there: {', '.join(absent[:3]) or 'none'}",
             "use the label file that belongs to these images",
         )
+    files = (_TABLE, f"{_DEVKIT}/data/{_TRUTH}", f"data/{_TRUTH}", _TRUTH, devkit.name)
+    others = [place / file for place in layout.labels for file in files if (place / file).is_file()]
     ordered = sorted(names, key=lambda stem: (labels[stem], names[stem]))
-    return {names[stem]: labels[stem] for stem in ordered}, sources, f"{reader}, flat val", left_out
+    unused = LeftOut(tuple((layout.named(each), "labels that are not used") for each in others if each != where))
+    return {names[stem]: labels[stem] for stem in ordered}, sources, f"{reader}, flat val", left_out + unused
 
 
 def _labels(
@@ -167,7 +170,7 @@ def _labels(
 
 def _from_table(path: Path, content: bytes) -> dict[str, str]:
     """Rows of ``ImageId,PredictionString``; a prediction is the class, then a box, perhaps more of them."""
-    labels = {}
+    labels: dict[str, str] = {}
     for line, row in enumerate(csv.reader(io.StringIO(content.decode("utf-8", "replace"))), 1):
         if line == 1 and row[:1] == ["ImageId"]:
             continue
@@ -177,7 +180,10 @@ def _from_table(path: Path, content: bytes) -> dict[str, str]:
                 f"{path}: line {line}: {','.join(row)[:60]!r}, expected IMAGE,CLASS and a box",
                 "take it from Kaggle's archive afresh",
             )
-        labels[row[0]] = words[0]
+        if labels.setdefault(row[0], words[0]) != words[0]:
+            raise DataError(
+                f"{path}: line {line}: another class for {row[0][:60]}", "take it from Kaggle's archive afresh"
+            )
     return labels
 
 
@@ -189,7 +195,7 @@ def _from_devkit(where: Path, truth: bytes, meta: bytes) -> dict[str, str]:
     ):
         raise DataError(f"{where / _META}: no table of synsets", "take it from the development kit afresh")
     classes = {int(np.asarray(row["ILSVRC2012_ID"]).item()): str(row["WNID"]) for row in synsets}
-    labels = {}
+    labels: dict[str, str] = {}
     for line, text in enumerate(truth.decode("ascii", "replace").split(), 1):
         if not text.isdecimal() or int(text) not in classes:
             raise DataError(

@@ -237,6 +237,12 @@ def label_unknown(root: Path) -> str:
     return "val: labels that are no class folder of train: n99999999"
 
 
+def label_twice(root: Path) -> str:
+    rows = (root / TABLE).read_text().splitlines()
+    (root / TABLE).write_text("\n".join([*rows, f"{rows[1].partition(',')[0]},n99999999 1 1 2 2"]))
+    return f"line {len(rows) + 1}: another class for "
+
+
 def table_damaged(root: Path) -> str:
     with (root / TABLE).open("a") as file:
         file.write("ILSVRC2012_val_00000002\n")
@@ -255,6 +261,7 @@ DAMAGES = [
     label_missing,
     image_missing,
     label_unknown,
+    label_twice,
     table_damaged,
 ]
 
@@ -318,6 +325,13 @@ def test_what_is_left_out_of_both_splits_is_recorded(kaggle: Path, folders: Path
         assert imagenet.load(root).describe()["left_out"]["count"] == 2
     (folders / "test" / WNIDS[0]).mkdir(parents=True)
     assert "split that is not used" in imagenet.load(folders).describe()["left_out"]["reasons"]
+
+
+def test_labels_beside_those_that_are_read_are_named(miniature: Miniature, kaggle: Path) -> None:
+    miniature.write_devkit(kaggle / "ILSVRC2012_devkit_t12" / "data")
+    found = imagenet.load(kaggle).describe()["left_out"]
+    assert found["reasons"] == {"labels that are not used": 1}
+    assert found["examples"] == ["ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"]
 
 
 def test_a_photograph_that_becomes_a_pipe_is_refused_and_not_waited_for(kaggle: Path) -> None:
