@@ -197,6 +197,21 @@ def test_a_release_and_its_installed_copy(tmp_path: Path, monkeypatch: pytest.Mo
     assert "signs beyond ASCII (1): provenance/c.py:1" in claims_on(another, tmp_path / "another")[1].evidence
 
 
+@pytest.mark.parametrize("in_repository", [False, True])
+def test_a_run_of_an_installed_copy(
+    author: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_repository: bool
+) -> None:
+    """Honest: it has no commit. Before, that was flagged, also where the reviewer has the very same code."""
+    place = ignored(author) if in_repository else project(tmp_path / SITE, HONEST)
+    found = recorded(place, tmp_path / "run")
+    monkeypatch.setattr(module, "CODE", place)
+    (claim,) = claims_on(found, tmp_path / "run")
+    assert claim.status == "not checked" and claim.evidence.endswith("not checked: the run recorded no commit")
+    (place / "ndrepro/train.py").write_text("accuracy = 0.7\n")
+    (claim,) = claims_on(found, tmp_path / "run")
+    assert claim.status == "flagged", "the control: another release"
+
+
 @pytest.mark.parametrize("kind", ["clone", "worktree", "submodule"])
 def test_a_checkout_of_the_reviewer_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     official, place = project(tmp_path / "official", HONEST), tmp_path / "reviewer" / "checkout"

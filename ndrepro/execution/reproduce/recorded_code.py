@@ -30,6 +30,7 @@ from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
 from ndrepro.text.plurals import bounded, plural
 from provenance.attestation.manifest import Manifest
 from provenance.capture import source
+from provenance.capture.unavailable import is_missing
 from provenance.comparison.kept_source import differs
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
@@ -145,8 +146,9 @@ def _changes_packages(state: SourceState) -> bool:
 
 
 def _without_source(state: SourceState, here: bool, reason: str) -> Rebuilt:
-    """What is executed where the recorded source cannot be rebuilt."""
-    if here and not _changes_packages(state):
+    """What is executed where the recorded source cannot be rebuilt. That of an installed copy has no commit."""
+    without_commit = is_missing(state.recorded.get("commit")) and not differs(state.recorded)
+    if here and (without_commit or not _changes_packages(state)):
         evidence = f"the executed code has the recorded digest; that its commit gives it is not checked: {reason}"
         return Rebuilt(CODE, (), claim(RECORDED_CODE, None, evidence))
     return _other_code(here, reason)
