@@ -32,6 +32,7 @@ from provenance.formats.metrics_log import read_scalars
 EVALUATION, FINAL_WEIGHTS, DATA = "signed weights evaluated again", "final weights", "data"
 OUTSIDE_DATA = "data read outside the container image"
 RESULTS = "epoch results"
+_NO_RESULTS = "neither has any"
 NETWORK, STEPS, END_STATE, CHECKPOINTS = "network", "steps", "end state", "checkpoints"
 
 
@@ -114,7 +115,7 @@ def _results(found: ReproductionEvidence) -> ClaimCheck:
     name, epochs = RESULTS, found.epochs
     many = plural(epochs.epochs, "epoch")
     if _untrained(found):
-        return claim(name, True, "neither has any")
+        return claim(name, True, _NO_RESULTS)
     if epochs.missing or not epochs.epochs:
         return claim(name, False, f"{many} compared, {epochs.missing} are not in the run")
     if epochs.unrepeated:
@@ -214,6 +215,8 @@ def evaluation_implied(judgements: Sequence[Judged]) -> ClaimCheck | None:
     its data cannot, and what is inconsistent already needs no more.
     """
     for judgement in judgements:
+        if any((each.name, each.evidence) == (RESULTS, _NO_RESULTS) for each in judgement.claims):
+            return claim(EVALUATION, None, "no results of them were signed")
         final = next((each for each in judgement.claims if each.name == FINAL_WEIGHTS), None)
         if judgement.verdict == IDENTICAL and final is not None and final.status == CHECKED:
             return claim(EVALUATION, True, "the repetition evaluated the same weights, with the same results")

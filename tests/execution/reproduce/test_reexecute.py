@@ -27,6 +27,7 @@ from dishonest_author import (
 from real_runs import Bench
 from safetensors.numpy import save_file
 
+from ndrepro.analysis.verdicts.reproduction_claims import evaluation_implied
 from ndrepro.analysis.verdicts.reproduction_verdict import judge
 from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.reproduce.reexecute import Original, drawn_epochs, execute
@@ -77,7 +78,10 @@ def test_a_run_of_no_epochs_is_identical_by_its_first_weights(bench: Bench) -> N
     honest, other = bench.run("lenet_nd_0_digits"), bench.run("lenet_nd_0_digits", seed="1")
     original = original_of(honest.folder, bench)
     (again,) = execute(original, planned(original, bench.options), bench.options, Observer())
-    assert judge(honest.folder, again.folder).verdict == "identical"
+    judgement = judge(honest.folder, again.folder)
+    assert judgement.verdict == "identical"
+    evaluated = evaluation_implied([judgement])
+    assert evaluated is not None and evaluated.status == "not checked", "before: checked, with the same results"
     assert judge(other.folder, again.folder).verdict == "inconsistent", "the control"
 
 
