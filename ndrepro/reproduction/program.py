@@ -52,6 +52,7 @@ def of_program(
     from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
     from ndrepro.execution.program_reproduction.nested_runs import manifests_below
     from ndrepro.execution.program_reproduction.recorded_words import programs_of_the_code, recorded_words
+    from ndrepro.execution.program_reproduction.uncompared_inputs import uncompared_inputs
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
     from ndrepro.execution.runs.run_lookup import read_recorded
     from ndrepro.protocol.program_record import ProgramRecord
@@ -74,6 +75,7 @@ def of_program(
     had, unread = _earlier(prepared.place)
     given = tuple(recorded_words(prepared))
     code = (_recorded_code(prepared), *_unread_files(prepared), *_of_no_commit(prepared.place.uncommitted))
+    code += _other_inputs(tuple(uncompared_inputs(prepared)))
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
     if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
@@ -193,6 +195,12 @@ def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
         return ()
     words = f"{plural(len(paths), 'file')} of source came from elsewhere, by digest: {all_of(paths)}"
     return (claim("code of no commit", None, words),)
+
+
+def _other_inputs(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
+    """The claim that names inputs of which the repetition had whatever is here, or nothing; () for none."""
+    many = f"{plural(len(paths), 'file')} of an installation, the machine or git"
+    return (claim("other inputs", None, f"{many}, not here as recorded: {all_of(paths)}"),) if paths else ()
 
 
 def _of_one_python(
@@ -323,7 +331,7 @@ def _given(
     place, given = prepared.place, prepared.environment
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
     found = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES))) if repetition.inputs.exists() else ()
-    read = {file.path for file in found} | {*place.of_environment}
+    read = {file.path for file in found} | {file.path for file in place.of_environment}
     # what the sandbox shows under another path is not there for the recorder
     read |= {str(path) for path in place.mapped} | {str(path) for path in place.mapped.values()}
     if place.standard_input is not None and prepared.command.standard_input is not None:  # a copy's path was read now

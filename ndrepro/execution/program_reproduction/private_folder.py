@@ -33,7 +33,7 @@ from ndrepro.execution.sandbox.confinement import expect_harmless
 from ndrepro.execution.sandbox.recorded_data import expect_recorded_path
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import is_below
+from ndrepro.protocol.program_record import ProgramFile, is_below
 from ndrepro.text.plurals import all_of, plural
 from provenance.attestation.manifest import SOURCE, Manifest
 from provenance.comparison.recorded_repository import GivenRepositories, give_repository
@@ -61,7 +61,7 @@ class PrivateFolder:
         uncommitted: source among the inputs that the recorded commit does not have.
         beside_commit: the recorded paths of all inputs that it does not have.
         unlisted: folders without files, and links to folders, in declared data, which no digest binds.
-        of_environment: inputs that are the machine's or of an installation, which are not brought.
+        of_environment: inputs that are the machine's, of an installation or git's own, which are not brought.
         repositories: what it has for questions to git.
         standard_input: a copy of the file that standard input was read from; ``None`` where it was none, or is missing.
         differences: where the code is not what was recorded, in words.
@@ -79,7 +79,7 @@ class PrivateFolder:
     elsewhere: tuple[str, ...]
     differences: tuple[str, ...]
     unlisted: tuple[str, ...]
-    of_environment: tuple[str, ...]
+    of_environment: tuple[ProgramFile, ...]
     repositories: GivenRepositories
     standard_input: Path | None
 

@@ -58,7 +58,7 @@ class RecordedCommand:
         executable: the file that was executed, with its digest where one was recorded; see ``program``.
         working_folder: an absolute path of the machine where it ran.
         top: the top of the repository that the working folder was in, likewise; ``None`` where it was in none.
-        inputs: the files that it is known to have read, without those of git's own, where a commit was recorded.
+        inputs: the files that it is known to have read.
         written: the paths of those that it wrote.
         variables: the names of the environment variables that its Python code is known to have read.
         data: what was declared with --data.
@@ -129,14 +129,8 @@ class RecordedCommand:
             record.executable,
             Path(record.working_folder),
             top,
-            tuple(
-                file
-                for file in read
-                if (places[file], file.sha256) not in own
-                and places[file] not in pythons
-                and not (top and is_of_git(file.path))
-            ),
-            tuple(map(_data, record.datasets)),
+            tuple(file for file in read if (places[file], file.sha256) not in own and places[file] not in pythons),
+            tuple(_data(record)),
             record.wanted_outputs,
             record.wanted_metrics,
             dict(_seeds(record.seeds)),
@@ -220,10 +214,13 @@ def is_of_git(path: str) -> bool:
     return ".git" in (part.casefold() for part in Path(path).parts)
 
 
-def _data(resource: Resource) -> RecordedData:
-    listing = at(resource.annotations, "listing")
-    name = listing if isinstance(listing, str) and inside(listing) else "no listing was recorded"
-    return RecordedData(resource.name.removeprefix(DATASET), name)
+def _data(record: ProgramRecord) -> Iterator[RecordedData]:
+    """The data sets, and what was declared and is none of them, of which nothing can be compared."""
+    listings = {each.name.removeprefix(DATASET): at(each.annotations, "listing") for each in record.datasets}
+    for path in dict.fromkeys([*listings, *(path for path in record.data if _REDACTED not in path)]):
+        listing = listings.get(path)
+        known = isinstance(listing, str) and inside(listing)
+        yield RecordedData(path, str(listing) if known else "no listing was recorded")
 
 
 def _listed(path: Path) -> tuple[ProgramFile, ...]:

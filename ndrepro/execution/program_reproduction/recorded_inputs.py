@@ -41,7 +41,8 @@ Judge = Callable[[Path], None]
 _COPY_BYTES = 256 << 20
 _OTHER_CODE = "the recorded commit has another file there, which nothing replaces"
 _LEADS_OUT = "a link of the recorded code leads out of it"
-_ENVIRONMENT = ("site-packages", "dist-packages", "__pycache__")
+# folders of installed distributions
+PACKAGES = ("site-packages", "dist-packages")
 # what matplotlib found of the machine's fonts, and looks for again
 _CACHE = re.compile(r"/\.cache/matplotlib/fontlist-[\w.-]+\.json\Z", re.ASCII)
 
@@ -83,7 +84,7 @@ class RecordedInputs:
         self.beside_commit: list[str] = []
         self.elsewhere: list[str] = []
         self.unlisted: list[str] = []
-        self.of_environment: list[str] = []
+        self.of_environment: list[ProgramFile] = []
         self.places: dict[ProgramFile, Path] = {}
         self.wanted = 0
 
@@ -119,14 +120,17 @@ class RecordedInputs:
             self.mapped[Path(os.path.normpath(self._working_folder / data.path))] = self.mapped.get(path, path)
 
     def bring(self, file: ProgramFile) -> None:
-        """Have a file, but for one of an installed distribution, which is compared with the environment, one of the
-        system's that every sandbox shows, which is the machine's, and what is made again of these and of source.
+        """Have a file, but for one of an installed distribution, which is that of the environment here, one of the
+        system's that every sandbox shows, which is the machine's, one of git's own, and what is made again of these and
+        of source.
         """
         path = self._recorded / file.path
         here = self._here(path)
-        if self._is_of_environment(file, path, here):
-            self.of_environment.append(file.path)
-            self.places[file] = path
+        of_git = self._has_commit and is_of_git(file.path)
+        if of_git or self._is_of_environment(file, path, here):
+            self.of_environment.append(file)
+            if not of_git:
+                self.places[file] = path
             return
         self.wanted += 1
         if not self._has_commit and here is not None and self._unpack(file, here):
@@ -153,7 +157,7 @@ class RecordedInputs:
         """Whether an input belongs to the machine or to an installation, and not to the program."""
         if path in settings_of_the_system() or _CACHE.search(str(path)):
             return True
-        if any(part in _ENVIRONMENT for part in path.parts):
+        if any(part in (*PACKAGES, "__pycache__") for part in path.parts):
             return True
         script = os.path.dirname(os.path.normpath(path)) in self._programs and file.how == OPENED
         if script and file.copy is None and (here is None or not os.path.lexists(here)):

@@ -1,0 +1,36 @@
+"""The recorded inputs that are not brought, since an installation, the machine or git has them, and that are not here.
+
+Their author decides by their paths alone which these are, and the program may have read anything there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ndrepro.execution.program_reproduction.data_elsewhere import digest_of
+from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
+from ndrepro.execution.program_reproduction.recorded_inputs import PACKAGES, is_inside
+from ndrepro.execution.sandbox.confinement import is_of_the_system, settings_of_the_system
+from ndrepro.protocol.program_record import is_below
+
+
+def uncompared_inputs(plan: ProgramPlan) -> Iterator[str]:
+    """The recorded paths of those that the program finds nowhere with the recorded digest."""
+    for file in plan.place.of_environment:
+        path = Path(os.path.normpath(plan.command.working_folder / file.path))
+        if file.sha256 is None or all(digest_of(each) != file.sha256 for each in _places(path, plan)):
+            yield file.path
+
+
+def _places(path: Path, plan: ProgramPlan) -> Iterator[Path]:
+    """Where the program finds such a file: in the private folder, of the system, or beside the packages here."""
+    top, place = plan.command.top or plan.command.working_folder, plan.place.place
+    if is_below(path, top) and is_inside(here := place / os.path.relpath(path, top), place):
+        yield here
+    if path in settings_of_the_system() or is_of_the_system(path):
+        yield path
+    for number, part in enumerate(path.parts, 1):
+        if part in PACKAGES:
+            yield from (folder.joinpath(*path.parts[number:]) for folder in plan.environment.searched)

@@ -1,0 +1,94 @@
+"""Attacks: a recorded input is not here, and the program computes something else without it.
+
+Its author records what the program does without the file, and lists the file as an input by a path that the reviewer
+does not expect to have. Before: "identical", and "1 of 1 that it is known to have read are here".
+"""
+
+from __future__ import annotations
+
+import json
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strange_programs import CONFINED, Stranger, manifest_of, statuses
+
+from ndrepro import api
+from provenance.formats.digest import file_digest
+
+pytestmark = pytest.mark.skipif(not CONFINED, reason="no sandbox here")
+
+
+def reads(path: Path) -> dict[str, str | bytes]:
+    text = f"try:\n    found = open({str(path)!r}).read()\nexcept OSError:\n    found = '0.9999'\n"
+    return {"train.py": f"{text}open('o', 'w').write(found)\n"}
+
+
+def named(found: api.Reproduction) -> str:
+    """What is named of the inputs that were not compared."""
+    return " ".join(each.evidence for each in found.claims if each.name == "other inputs")
+
+
+def handed_in(author: Stranger, path: Path, python: str = "") -> api.Reproduction:
+    """The run without the file, with a record of one that had it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("0.5")
+    files = json.loads(author.record(outputs=("o",)).inputs.read_text())["files"]
+    listed = [{"path": str(path), "how": "opened", "size": 3, "sha256": file_digest(path).sha256}]
+    path.unlink()
+    run = author.record(outputs=("o",))
+    author.claim_inputs(run, lambda _: sorted([*files, *listed], key=lambda each: str(each["path"])))
+    if python:
+        seen = manifest_of(run).internal_parameters
+        author.claim(
+            run, internal_parameters={**seen, "interpreters": [{**seen["interpreters"][0], "executable": python}]}
+        )
+    return author.reproduce(run)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bench/site-packages/x.txt",
+        "bench/.git/x.txt",
+        "project/.git/x.txt",
+        "project/__pycache__/x.txt",
+        "bench/.cache/matplotlib/fontlist-x.json",
+    ],
+)
+def test_an_input_that_belongs_to_something_by_its_path_alone_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a" / name
+    found = handed_in(Stranger.make(tmp_path / "a", reads(path)), path)
+    assert found.verdict == "identical" and str(path) in named(found)
+
+
+def test_an_input_beside_a_python_that_is_said_to_have_been_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bench" / "x.txt"
+    found = handed_in(Stranger.make(tmp_path / "a", reads(path)), path, python=str(tmp_path / "bench" / "python3"))
+    assert found.verdict == "identical" and str(path) in named(found)
+
+
+def test_a_declared_folder_of_which_no_digest_was_recorded_is_missing(tmp_path: Path) -> None:
+    author = Stranger.make(tmp_path / "a", reads(tmp_path / "bench" / "x.txt"))
+    run = author.record(outputs=("o",))
+    assert author.reproduce(run).verdict == "identical", "the control"
+    author.claim(run, asked={"data": [str(tmp_path / "bench")]})
+    assert author.reproduce(run).verdict == "undecided"
+
+
+def test_what_an_installation_the_system_or_the_repository_here_has_is_not_named(tmp_path: Path) -> None:
+    """No attack: packages of another environment, and questions to git without git."""
+    packages = tmp_path / "venv" / "lib" / "python" / "site-packages"
+    packages.parent.mkdir(parents=True)
+    packages.symlink_to(sysconfig.get_path("purelib"))
+    read: list[Any] = [packages / "pytest" / "py.typed", "/usr/bin/env", ".git/HEAD"]
+    text = "import contextlib\n"
+    text += "".join(f"with contextlib.suppress(OSError): open({str(path)!r}, 'rb').read()\n" for path in read)
+    author = Stranger.make(tmp_path / "a", {"train.py": f"{text}open('o', 'w').write('0.5')\n"})
+    run = author.record(outputs=("o",))
+    listed = [each["path"] for each in json.loads(run.inputs.read_text())["files"]]
+    assert {*map(str, read)} <= {*listed}
+    found = author.reproduce(run)
+    assert (found.verdict, named(found)) == ("identical", ""), (found.claims, found.judgements)
+    assert statuses(found)["inputs"] == "checked", found.judgements
