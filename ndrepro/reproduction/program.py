@@ -75,7 +75,7 @@ def of_program(
     had, unread = _earlier(prepared.place)
     given = tuple(recorded_words(prepared))
     code = (_recorded_code(prepared), *_unread_files(prepared), *_of_no_commit(prepared.place.uncommitted))
-    code += _other_inputs(tuple(uncompared_inputs(prepared)))
+    code += (*_other_inputs(tuple(uncompared_inputs(prepared))), *_other_variables(prepared))
     finished = run_again(original, prepared, options.runs, options.home, quiet=quiet)
     unsigned = finished.exit_code is None or finished.manifest is None or finished.outcome == "interrupted"
     if unsigned or finished.error is not None:  # what was recorded of it cannot be believed
@@ -203,12 +203,20 @@ def _other_inputs(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
     return (claim("other inputs", None, f"{many}, not here as recorded: {all_of(paths)}"),) if paths else ()
 
 
+def _other_variables(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
+    """The claim that names recorded variables that the repetition does not get as they were; () for none."""
+    names, entries = prepared.other_variables, prepared.search_path[1]
+    words = [*([f"of then, not so now: {', '.join(names)}"] if names else []), *entries]
+    return (claim("variables", None, bounded("; ".join(words))),) if words else ()
+
+
 def _of_one_python(
     environment: ClaimCheck, known: Sequence[str], folders: Iterable[RunFolder], manifests: Iterable[Manifest]
 ) -> ClaimCheck:
     """The claim on the environment, not checked where either run used more than the Python that was compared: what is
     ``known`` of that, and what both runs' records say.
     """
+    from ndrepro.execution.program_reproduction.recorded_command import python_of_script
     from ndrepro.protocol.program_record import ProgramRecord
     from provenance.hook.started_programs import UNOBSERVED
     from provenance.observation.process_record import read_processes
@@ -219,7 +227,7 @@ def _of_one_python(
         first, *rest = ProgramRecord.of(manifest).interpreters or (None,)
         places = [(os.path.dirname(each.executable), each.version) for each in (first, *rest) if each is not None]
         others += [f"{place} ({version})" for place, version in places[1:] if (place, version) != places[0]]
-        versions.append(", ".join(sorted({version for _, version in places})) or "none")
+        versions.append(", ".join(sorted({version for _, version in places})) or python_of_script(manifest) or "none")
     if versions[0] != versions[-1]:
         others.append(f"Python {versions[0]} then, {versions[-1]} now")
     for folder in folders:

@@ -127,6 +127,17 @@ def test_a_result_in_a_recorded_variable_is_named(
     assert f", variable {name}" in evidence(author.reproduce(run), "outputs computed")
 
 
+@pytest.mark.skipif(not CONFINED, reason="without a sandbox the home folder is the reviewer's")
+def test_a_home_folder_of_the_recorded_code_is_named_whatever_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python executes start-up files there. Before: not where the reviewer's home folder has this path."""
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write('0.5')\n"})
+    monkeypatch.setenv("HOME", str(author.root))
+    run = author.record(outputs=("o",))
+    assert "variable HOME" in evidence(author.reproduce(run), "outputs computed")
+
+
 def test_a_result_in_the_name_of_the_run_or_of_its_folder_is_named(tmp_path: Path) -> None:
     """The run's name is in a path of the hook's; a folder without files is in no commit. Before: in no claim."""
     text = "import os; open('o', 'w').write(os.environ['NDREPRO_HOOK_OUT'] + os.getcwd())\n"

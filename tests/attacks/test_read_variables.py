@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
-from strange_programs import Stranger
+from strange_programs import Stranger, manifest_of, statuses
 
 from provenance.observation.process_record import read_processes
 
@@ -49,3 +52,50 @@ def test_a_repetition_whose_variables_were_recorded_names_none(tmp_path: Path) -
     found = author.reproduce(author.record(outputs=("o",)))
     assert found.verdict == "identical"
     assert not [line for line in found.plan.differences if line.startswith("variables that")]
+
+
+@pytest.mark.parametrize(
+    "name", ["NDREPRO_EVALUATE", "TORCH_HOME", "SLURM_ARRAY_TASK_ID", "PYTHONUSERBASE", "CONDA_OF_A_TEST"]
+)
+def test_a_recorded_variable_that_a_repetition_does_not_get_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Before: what looks like a place by its name was not, and "identical" said that its value gave this result."""
+    text = f"import os; open('o', 'w').write('0.5' if {name!r} in os.environ else '0.9999')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    with monkeypatch.context() as authors:
+        authors.setenv(name, "full")
+        run = author.record(outputs=("o",))
+    assert author.reproduce(run).verdict == "undecided", "the control"
+    variables = run.environment.read_bytes()
+    run = author.record(outputs=("o",))
+    run.environment.write_bytes(variables)
+    author.claim(run, machine={**manifest_of(run).machine, "variables": json.loads(variables)["variables"]})
+    found = author.reproduce(run)
+    (claim,) = (each for each in found.claims if each.name == "variables")
+    assert (found.verdict, claim.status) == ("identical", "not checked") and name in claim.evidence
+
+
+def test_another_search_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of modules and of libraries. Before: by the plan alone, or not at all."""
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write('0.5')\n"})
+    with monkeypatch.context() as authors:
+        authors.setenv("PYTHONPATH", str(tmp_path))
+        authors.setenv("LD_LIBRARY_PATH", str(tmp_path))
+        run = author.record(outputs=("o",))
+    found = author.reproduce(run)
+    (claim,) = (each for each in found.claims if each.name == "variables")
+    assert claim.evidence == f"of then, not so now: LD_LIBRARY_PATH; PYTHONPATH: {tmp_path} then, not now"
+
+
+def test_places_of_the_author_s_machine_are_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No attack: an environment that is active, and a folder for temporary files."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write('0.5')\n"})
+    with monkeypatch.context() as authors:
+        for name in ("VIRTUAL_ENV", "CONDA_PREFIX", "TMPDIR"):
+            authors.setenv(name, str(tmp_path))
+        run = author.record(outputs=("o",))
+    found = author.reproduce(run)
+    assert found.verdict == "identical" and not [each for each in found.claims if each.name == "variables"]
+    assert statuses(found)["environment"] == "checked", found.judgements

@@ -20,7 +20,8 @@ def compare_trails(then: RunFolder, now: RunFolder) -> tuple[ComparedPart, Diver
     """The trails of both runs' processes, in the order of their starts; where they diverge, and how far losses do."""
     before, after = trails_of(then.trails), trails_of(now.trails)
     if not before:
-        return ComparedPart("trail", 0, False, False, "none was recorded"), None, 0.0, 0
+        more = f"; {plural(len(after), 'trail')} now" if after else ""
+        return ComparedPart("trail", 0, False, False, f"none was recorded{more}"), None, 0.0, 0
     steps, first = 0, None
     if len(before) != len(after):
         words = f"{plural(len(before), 'trail')} then, {len(after)} now"

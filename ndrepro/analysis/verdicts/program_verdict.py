@@ -38,7 +38,7 @@ from ndrepro.analysis.verdicts.program_results import ProgramResults
 from ndrepro.analysis.verdicts.program_trails import compare_trails
 from ndrepro.analysis.verdicts.reproduction_claims import Tolerance
 from ndrepro.analysis.verdicts.reproduction_verdict import Judgement
-from ndrepro.analysis.verdicts.run_conditions import asserted_claim
+from ndrepro.analysis.verdicts.run_conditions import ASSERTED_OF_PROGRAMS, asserted_claim
 from ndrepro.analysis.verdicts.timed_names import pairs
 from ndrepro.protocol.program_record import (
     STANDARD_OUTPUT,
@@ -103,7 +103,7 @@ def judge_program(
     ending = claim("exit code", then.exit_code == now.exit_code, f"{then.exit_code} then, {now.exit_code} now")
     outputs = _compare_outputs(then, now)
     metrics = _compare_rows("metrics", "row", then.rows, now.rows)
-    notes = _compare_rows("notes", "set", [then.notes] if then.notes else [], [now.notes])
+    notes = _compare_rows("notes", "set", *([side.notes] if side.notes else [] for side in (then, now)))
     trail, divergence, largest, steps = compare_trails(then.folder, now.folder)
     verdict, because = _verdict(ending, outputs, metrics, notes, trail, "" if whole else inputs.evidence)
     same = conditions.status == CHECKED
@@ -114,7 +114,7 @@ def judge_program(
         verdict, because = UNDECIDED, f"{because}; after {equal} equal bit for bit in the same environment"
     if inputs.status == FLAGGED:  # equal results are those of whatever it read
         verdict, because = UNDECIDED, f"inputs: {inputs.evidence}"
-    compared = (outputs, metrics, *((notes,) if then.notes else ()), trail)
+    compared = (outputs, metrics, *((notes,) if then.notes or now.notes else ()), trail)
     parts = (part.as_claim() for part in compared)
     aside = [f"{part.name}: {all_of(part.aside)}" for part in compared if part.aside]
     left_out = (claim("left out of the comparison", None, "; ".join(aside)),) if aside else ()
@@ -127,7 +127,16 @@ def judge_program(
         accuracies=None,
         interval=None,
         replicates=0,
-        claims=(ending, *parts, *left_out, inputs, environment, conditions, asserted_claim(), *then.others),
+        claims=(
+            ending,
+            *parts,
+            *left_out,
+            inputs,
+            environment,
+            conditions,
+            asserted_claim(ASSERTED_OF_PROGRAMS),
+            *then.others,
+        ),
     )
 
 
@@ -175,7 +184,8 @@ def _compare_outputs(then: ProgramResults, now: ProgramResults) -> ComparedPart:
     aside += tuple(f"{path} (event log)" for path in sorted(logs & wanted.keys()))
     wanted, written = ({path: side[path] for path in side.keys() - logs} for side in (wanted, now.outputs))
     if not wanted:
-        return ComparedPart("outputs", 0, False, False, "it wrote none that were recorded", aside)
+        more = f"; new: {all_of(map(_name, sorted(written)))}" if written else ""
+        return ComparedPart("outputs", 0, False, False, f"it wrote none that were recorded{more}", aside)
     lost = sorted(wanted.keys() - written.keys())
     differ = [
         path
@@ -282,7 +292,9 @@ def _copy(side: ProgramResults, path: str) -> bytes | None:
 def _compare_rows(what: str, noun: str, then: Rows, now: Rows) -> ComparedPart:
     """Rows in their order, column by column; those of the clock that differ are left aside."""
     if not then:
-        return ComparedPart(what, 0, False, False, "none were recorded")
+        found = all_of(sorted({name for row in now for name in row}))
+        more = f"; {plural(len(now), noun)} now, of {found}" if now else ""
+        return ComparedPart(what, 0, False, False, f"none were recorded{more}")
     if len(then) != len(now):
         return ComparedPart(what, len(then), False, False, f"{plural(len(then), noun)} then, {len(now)} now")
     columns = {name for row in (*then, *now) for name in row}

@@ -27,6 +27,11 @@ ASSERTED_OF_TRAINING = (
     "the command, branch, tag, remotes and other descriptions of the source, earlier attempts, the run that it says it "
     "repeats or continues, threads between operators, and what torch says of its parallel backend"
 )
+# and a program's or script's
+ASSERTED_OF_PROGRAMS = (
+    "declared seeds and globs, remotes and other descriptions of the source, earlier attempts, what standard streams "
+    "were, and why something was not recorded"
+)
 # levels at which equal conditions promise equal bits
 _PROMISING = ("deterministic", "canonical")
 # what the trainer computes, and reads images, with

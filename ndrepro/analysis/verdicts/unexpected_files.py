@@ -49,10 +49,9 @@ RULES = {
 }
 _TRAINING = _known((*RULES, _RUN.dataset_listing), ())
 _EVALUATION = _known((_RUN.evaluated_weights, _RUN.evaluation), ())
-_PROGRAM = _known(
-    (_RUN.program, _RUN.processes, _RUN.inputs, _RUN.outputs), (_RUN.trails, _RUN.input_copies, _RUN.output_copies)
-)
-_SCRIPT = _known((), ("artifacts", _RUN.trails))
+_PROGRAM = _known((_RUN.program, _RUN.processes, _RUN.inputs, _RUN.outputs), (_RUN.input_copies, _RUN.output_copies))
+_SCRIPT = _known((), ("artifacts",))
+_TRAIL = re.compile(rf"{_RUN.trails}/trail-[0-9]+-[0-9]+-[0-9]+\.bin")
 # untracked source that a training process imports
 _EXECUTED = re.compile(rf"{UNTRACKED}/(?:{'|'.join(PACKAGES)})/.*\.py")
 _ATTEMPTS = "attempts"
@@ -66,7 +65,8 @@ def unexpected_files(manifest: Manifest) -> tuple[str, ...]:
     if str(_RUN.request) in paths:
         known = _COMMON | _of_training(manifest, paths)
     else:
-        known = _COMMON | (_PROGRAM | _listings(manifest) if str(_RUN.program) in paths else _SCRIPT)
+        of_program = _PROGRAM | _listings(manifest) | {*filter(_TRAIL.fullmatch, paths)}
+        known = _COMMON | (of_program if str(_RUN.program) in paths else _SCRIPT)
     return tuple(sorted(path for path in paths if not _is_recorded(path, known)))
 
 

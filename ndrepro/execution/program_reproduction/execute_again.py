@@ -15,8 +15,9 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ndrepro.execution.program_reproduction import private_folder, program_environment
 from ndrepro.execution.program_reproduction.confined_program import ConfinedCommand, expect_started
@@ -43,10 +44,18 @@ from provenance.formats.atomic_io import make_folder
 # of this machine, whatever was recorded: they name places
 _OF_HERE = ("PATH", "LD_LIBRARY_PATH")
 _MOVES_RESULTS = ("PYTHONHASHSEED", "SOURCE_DATE_EPOCH", *BEHAVIOUR_OF_PYTHON)
-# of the author's machine, given in another way, or without a part in what a program computes
-_OF_A_PLACE = re.compile(
-    "PYTHONPATH|HOME|TMPDIR|LD_LIBRARY_PATH|LD_PRELOAD|VIRTUAL_ENV|MKLROOT|(?:CONDA|NDREPRO|SLURM)_.*|.*_(?:HOME|DIR|PREFIX)"
-    "|PYTHON(?:UNBUFFERED|DONTWRITEBYTECODE|FAULTHANDLER|NODEBUGRANGES|PYCACHEPREFIX|STARTUP|HOME|BREAKPOINT|USERBASE)"
+# given in another way (the first two), or without a part in what a program computes: places of the author's machine,
+# and what Python prints or writes beside results
+_MOVE_NOTHING = (
+    *("HOME", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV", "NDREPRO_HOME"),
+    *("CONDA_DEFAULT_ENV", "CONDA_EXE", "CONDA_PREFIX", "CONDA_PROMPT_MODIFIER", "CONDA_PYTHON_EXE", "CONDA_SHLVL"),
+    *(
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONFAULTHANDLER",
+        "PYTHONNODEBUGRANGES",
+        "PYTHONPYCACHEPREFIX",
+        "PYTHONUNBUFFERED",
+    ),
 )
 # of a user, a terminal or a desktop, and no setting of a program's
 _OF_A_USER = re.compile(
@@ -68,7 +77,7 @@ class ProgramPlan:
     execution: Execution
     recorded_search_path: str = ""
     recorded_home: str = ""
-    recorded_variables: frozenset[str] = frozenset()
+    recorded_variables: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -79,15 +88,20 @@ class ProgramPlan:
 
     @property
     def lost_variables(self) -> tuple[str, ...]:
-        """The recorded variables that the program does not get, in words."""
-        lost = self.recorded_variables - self.variables.keys()
-        names = sorted(name for name in lost if not _OF_A_PLACE.fullmatch(name))
-        own = set(self.command.variables) - self.recorded_variables - self.variables.keys()
+        """The variables that the program had and does not get, in words."""
+        names = self.other_variables
+        own = set(self.command.variables) - self.recorded_variables.keys() - self.variables.keys()
         read = sorted(name for name in own if not _OF_A_USER.fullmatch(name))
         return (
-            *([f"variables of then, not set now: {first_of(names, _SHOWN)}"] if names else []),
+            *([f"variables of then, not so now: {first_of(names, _SHOWN)}"] if names else []),
             *([f"variables that it read, whose values were not recorded: {first_of(read, _SHOWN)}"] if read else []),
         )
+
+    @property
+    def other_variables(self) -> tuple[str, ...]:
+        """The names of recorded variables that the program does not get, or with another value."""
+        recorded, given = self.recorded_variables, self.variables
+        return tuple(sorted(name for name in recorded.keys() - {*_MOVE_NOTHING} if given.get(name) != recorded[name]))
 
     @property
     def search_path(self) -> tuple[str, tuple[str, ...]]:
@@ -167,7 +181,7 @@ def plan_program(
         execution,
         str(original.manifest.variables.get("PYTHONPATH") or ""),
         str(original.manifest.variables.get("HOME") or ""),
-        frozenset(original.manifest.variables),
+        original.manifest.variables,
     )
 
 

@@ -147,7 +147,6 @@ class RecordedCommand:
     def _of_script(cls, manifest: Manifest) -> RecordedCommand:
         record = ScriptRecord.of(manifest)
         source = manifest.dependency("source") or Resource("source")
-        version = at(manifest.machine, "interpreter", "version")
         return cls(
             SCRIPT,
             record.name,
@@ -161,7 +160,7 @@ class RecordedCommand:
             _SCRIPT_METRICS,
             dict(_seeds(record.seeds)),
             "off",
-            _version(version),
+            python_of_script(manifest),
         )
 
     def _expect_complete(self, run: str) -> None:
@@ -234,6 +233,11 @@ def read_variables(path: Path) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for each in read_processes(path) for name in each.variables))
     except ProvenanceError:
         return ()
+
+
+def python_of_script(manifest: Manifest) -> str:
+    """The version of the Python that a script ran in, and was recorded by; "" for none, and for a program."""
+    return _version(at(manifest.machine, "interpreter", "version")) if run_kind(manifest) == SCRIPT else ""
 
 
 def _version(recorded: Any) -> str:
