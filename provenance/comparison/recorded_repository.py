@@ -38,7 +38,7 @@ from provenance.formats.digest import FileDigest
 from provenance.formats.folder_tree import remove_tree, temporary_folder
 from provenance.git.commit_text import unread_parts
 from provenance.git.repository import Repository
-from provenance.git.scratch_repository import SUBMODULE, new_repository
+from provenance.git.scratch_repository import LINK, SUBMODULE, new_repository
 from provenance.git.tracked_files import CONVERSION_SETTINGS, read_commit
 
 _DESCRIPTION = re.compile(r"(.+)-([0-9]+)-g[0-9a-f]+")
@@ -108,6 +108,9 @@ class _Making:
         self._copy_history()
         entries = read_commit(self._given)
         self._configure()
+        links = [path for path, entry in entries.items() if entry.mode == LINK and os.path.islink(self._place / path)]
+        if links:  # which git compares with their blobs, and files with their names alone
+            self._lent.hand_over({entries[path].oid for path in links}, self._given, anew=True)
         self._given.ask("read-tree", self._commit)
         self._given.ask("update-index", "-q", "--refresh")
         changed = dict(self._changed())

@@ -55,10 +55,13 @@ def because(found: api.Reproduction) -> str:
 
 
 def test_a_clean_checkout_answers_as_it_did(tmp_path: Path) -> None:
-    """Before: undecided, since the folder of a repetition was no repository."""
+    """Before: undecided, since the folder of a repetition was no repository; a link was said to be unchanged."""
     author = Stranger.make(tmp_path / "author", {"train.py": asking(), "data/a.txt": "1\n"})
+    (author.root / "data" / "link").symlink_to("a.txt")
+    author.git("add", "-A"), author.git("commit", "-qm", "a link")
     found = author.reproduce(author.record(outputs=("out.txt",)))
     assert found.verdict == "identical", because(found)
+    assert "said to be unchanged" not in str(found.claims)
 
 
 def change(author: Stranger) -> None:

@@ -27,6 +27,8 @@ def recorded_words(plan: ProgramPlan) -> Iterator[str]:
         yield f"name {command.name}"
     if (folder := os.path.relpath(place.working_folder, place.place)) != os.curdir:
         yield f"folder {folder}"
+    if not is_below(command.working_folder, command.top or command.working_folder):
+        yield f"folder {command.working_folder}, which is not in the recorded code"
     if command.trail not in ("", "auto"):
         yield f"trail {command.trail}"
     values = {**plan.variables, "HOME": plan.recorded_home}
