@@ -206,7 +206,7 @@ def _other_inputs(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
 def _other_variables(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
     """The claim that names recorded variables that the repetition does not get as they were; () for none."""
     names, entries = prepared.other_variables, prepared.search_path[1]
-    words = [*([f"of then, not so now: {', '.join(names)}"] if names else []), *entries]
+    words = [*([f"of then, not so now: {all_of(names)}"] if names else []), *entries]
     return (claim("variables", None, bounded("; ".join(words))),) if words else ()
 
 
@@ -349,7 +349,7 @@ def _given(
         "not read this time, as far as was seen": [] if place.missing else unread,
         "data have links, or folders without files": place.unlisted,
     }
-    doubts = [*place.missing, *(f"{what}: {', '.join(names)}" for what, names in unnamed.items() if names)]
+    doubts = [*place.missing, *(f"{what}: {all_of(names)}" for what, names in unnamed.items() if names)]
     inputs = claim("inputs", None if doubts else True, bounded("; ".join([had, *doubts])))
     if not place.wanted:
         inputs = claim("inputs", None, "which files it read is not known")

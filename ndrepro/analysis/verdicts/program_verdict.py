@@ -292,8 +292,8 @@ def _copy(side: ProgramResults, path: str) -> bytes | None:
 def _compare_rows(what: str, noun: str, then: Rows, now: Rows) -> ComparedPart:
     """Rows in their order, column by column; those of the clock that differ are left aside."""
     if not then:
-        found = all_of(sorted({name for row in now for name in row}))
-        more = f"; {plural(len(now), noun)} now, of {found}" if now else ""
+        names = all_of(sorted({name for row in now for name in row}))
+        more = f"; {plural(len(now), noun)} now, of {names}" if now else ""
         return ComparedPart(what, 0, False, False, f"none were recorded{more}")
     if len(then) != len(now):
         return ComparedPart(what, len(then), False, False, f"{plural(len(then), noun)} then, {len(now)} now")

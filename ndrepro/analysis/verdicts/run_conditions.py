@@ -29,8 +29,8 @@ ASSERTED_OF_TRAINING = (
 )
 # and a program's or script's
 ASSERTED_OF_PROGRAMS = (
-    "declared seeds and globs, remotes and other descriptions of the source, earlier attempts, a container image, sizes "
-    "of data, what standard streams were, and why something was not recorded"
+    "declared seeds and globs, remotes and other descriptions of the source, earlier attempts, a container image, the "
+    "size of data, what standard streams were, and why something was not recorded"
 )
 # levels at which equal conditions promise equal bits
 _PROMISING = ("deterministic", "canonical")

@@ -38,7 +38,7 @@ from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON, is_below
 from ndrepro.protocol.run_kind import SCRIPT
 from ndrepro.protocol.verdicts import NO_SANDBOX
-from ndrepro.text.plurals import first_of
+from ndrepro.text.plurals import all_of, first_of
 from provenance.formats.atomic_io import make_folder
 
 # of this machine, whatever was recorded: they name places
@@ -117,7 +117,7 @@ class ProgramPlan:
             if known and is_inside(here, place):
                 kept.append(entry if relative else str(here))
             else:
-                lost.append(f"PYTHONPATH: {entry} then, not now")
+                lost.append(f"PYTHONPATH: {all_of([entry])} then, not now")
         return os.pathsep.join(kept), tuple(lost)
 
 

@@ -32,9 +32,9 @@ def recorded_words(plan: ProgramPlan) -> Iterator[str]:
     if command.trail not in ("", "auto"):
         yield f"trail {command.trail}"
     values = {**plan.variables, "HOME": plan.recorded_home}
-    own = is_below(plan.recorded_home, command.top or command.working_folder)  # what is in it is the author's
+    of_code = is_below(plan.recorded_home, command.top or command.working_folder)  # what is in it is the author's
     for name in sorted(plan.recorded_variables.keys() & values.keys() - _OF_HERE):
-        if values[name] != os.environ.get(name) or (own and name == "HOME"):  # else the reviewer's, too
+        if values[name] != os.environ.get(name) or (of_code and name == "HOME"):  # else the reviewer's, too
             yield f"variable {name}"
     entries = [entry for entry in plan.search_path[0].split(os.pathsep) if entry]
     if entries:
