@@ -138,6 +138,16 @@ def test_a_home_folder_of_the_recorded_code_is_named_whatever_its_path(
     assert "variable HOME" in evidence(author.reproduce(run), "outputs computed")
 
 
+def test_a_working_folder_that_the_recorded_code_does_not_have_is_named(tmp_path: Path) -> None:
+    """As if the honest script of that name had run. Before: the one at the top was executed, and no folder named."""
+    files = {"train.py": "open('o', 'w').write('0.9999')\n", "experiments/train.py": "open('o', 'w').write('0.5')\n"}
+    author = Stranger.make(tmp_path / "a", files)
+    run = author.record(outputs=("o",))
+    author.claim_inputs(run, lambda files: [])
+    author.claim(run, asked={"workingFolder": (said := f"{author.root}-work/experiments")})
+    assert f"folder {said}, which is not in the recorded code" in evidence(author.reproduce(run), "outputs computed")
+
+
 def test_a_result_in_the_name_of_the_run_or_of_its_folder_is_named(tmp_path: Path) -> None:
     """The run's name is in a path of the hook's; a folder without files is in no commit. Before: in no claim."""
     text = "import os; open('o', 'w').write(os.environ['NDREPRO_HOOK_OUT'] + os.getcwd())\n"

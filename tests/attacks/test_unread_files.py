@@ -91,13 +91,15 @@ def test_code_in_declared_data_is_named(tmp_path: Path) -> None:
     data = author.root / "data"
     (data / "__pycache__").mkdir(parents=True)
     (data / "loader.py").write_bytes(HONEST)
+    (data / "score.pl").write_text("print 0.9999"), (data / "Makefile").write_text("all:")
     (data / "__pycache__" / f"loader.{sys.implementation.cache_tag}.pyc").write_bytes(bytecode(tmp_path))
     run = author.record(outputs=("out.txt",), data=(Path("data"),))
     data.rename(handed := author.top / "data")
     found = author.reproduce(run, data=handed)
     claims = {each.name: each for each in found.claims}
     assert "loader.cpython" in claims[UNREAD_FILES].evidence
-    assert "data: loader.py" in claims["code of no commit"].evidence
+    named = claims["code of no commit"].evidence
+    assert all(f"data: {name}" in named for name in ("loader.py", "Makefile", "score.pl"))
 
 
 def pointer(content: bytes) -> str:

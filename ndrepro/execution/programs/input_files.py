@@ -34,8 +34,12 @@ from provenance.formats.folder_tree import walk
 BYTES, FILES = 8 << 30, 10_000
 # of one copy, and of all
 KEPT_BYTES, COPIED_BYTES = 256 << 10, 4 << 20
-_CODE = re.compile(r"\.(pyw?|ipynb|sh|bash|zsh|fish|[rR]|jl)")
-_SOURCE = re.compile(r"\.(pyw?|ipynb|sh|bash|zsh|fish|[rR]|jl|toml|ya?ml|json|cfg|ini)")
+_SUFFIXES = (
+    "awk bash c cc cpp cu f f90 fish go h hpp ipynb java jl js lua m mjs mk php pl pm py pyw r R rb rs scala sed sh "
+    "tcl ts zsh"
+)
+_CODE = re.compile(rf".*\.(?:{'|'.join(_SUFFIXES.split())})|(?:GNU)?[Mm]akefile", re.DOTALL)
+_SETTINGS = re.compile(r".*\.(?:toml|ya?ml|json|cfg|ini)", re.DOTALL)
 COMMAND, STANDARD_INPUT, OPENED = "command", "standard input", "opened"
 
 
@@ -155,12 +159,12 @@ def ways_read(folder: Path, words: Iterable[str], opened: Iterable[str]) -> dict
 
 def is_code(path: str) -> bool:
     """Whether a file's name is that of source which is executed, and not only of settings."""
-    return _CODE.fullmatch(PurePosixPath(path).suffix) is not None
+    return _CODE.fullmatch(PurePosixPath(path).name) is not None
 
 
 def is_source(path: str) -> bool:
     """Whether a file is source or settings by its name."""
-    return _SOURCE.fullmatch(PurePosixPath(path).suffix) is not None
+    return is_code(path) or _SETTINGS.fullmatch(PurePosixPath(path).name) is not None
 
 
 def _is_source(file: ProgramFile, limit: int) -> bool:
