@@ -35,9 +35,10 @@ def test_a_run_that_is_under_way_is_published_later(results: Results, tmp_path: 
     runs = RunsFolder(results.folders[0])
     assert Ledger(runs.ledger).verify() == [] and ended_ledger(runs) == runs.ledger.read_bytes()
     lines = runs.ledger.read_bytes().splitlines(keepends=True)
-    (tmp_path / "ledger.jsonl").write_bytes(b"".join(lines[:-1]))
-    shorter = ended_ledger(RunsFolder(tmp_path))
-    assert len(shorter.splitlines()) < len(lines) - 1
+    while b'"event":"ended"' in lines[-1]:  # of runs side by side the last ends follow one another
+        lines.pop()
+    (tmp_path / "ledger.jsonl").write_bytes(b"".join(lines))
+    assert len(ended_ledger(RunsFolder(tmp_path)).splitlines()) < len(lines)
 
 
 def test_another_machine_adds_its_archive(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
