@@ -21,7 +21,7 @@ from ndrepro import api
 from ndrepro.execution.programs.command import resolve_command
 from ndrepro.execution.programs.program_run import ProgramRequest, record_program
 from ndrepro.protocol.layout import RunFolder, RunsFolder
-from ndrepro.reproduction import program
+from ndrepro.reproduction import outputs_computed
 
 RESULT = "accuracy 0.9999\n"
 
@@ -212,7 +212,7 @@ def test_many_files_hide_no_copied_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: str, found: bool
 ) -> None:
     """The smallest are read first, as far as a limit. Before: nothing said that the others were not compared."""
-    monkeypatch.setattr(program, "_EARLIER_FILES", 5)
+    monkeypatch.setattr(outputs_computed, "_EARLIER_FILES", 5)
     text = "open('o', 'w').write(open('committed.txt').read())\n"
     files = {"train.py": text, "committed.txt": RESULT, **{f"many/{number}": many for number in range(9)}}
     author = Stranger.make(tmp_path / "a", files)

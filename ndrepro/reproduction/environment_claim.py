@@ -1,0 +1,98 @@
+"""The claim that a repeated program was given the recorded Python and its distributions, and ran no other."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+
+from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
+from ndrepro.execution.program_reproduction.modules_in_place import modules_in_place
+from ndrepro.execution.program_reproduction.recorded_command import python_of_script
+from ndrepro.execution.program_reproduction.recorded_words import programs_of_the_code
+from ndrepro.execution.programs.interpreters import python_of
+from ndrepro.execution.reproduce.reexecute import Original
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.program_record import ProgramRecord, files_in
+from ndrepro.protocol.verdicts import ClaimCheck, claim
+from ndrepro.text.plurals import all_of, bounded
+from provenance.attestation.manifest import Manifest
+from provenance.errors import ProvenanceError
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.hook.started_programs import UNOBSERVED
+from provenance.observation.process_record import read_processes
+
+
+def environment_claim(
+    prepared: ProgramPlan, original: Original, again: Manifest, repetition: RunFolder, python: str
+) -> ClaimCheck:
+    """Made when the program has ended: not checked where either run used more than the Python that was compared.
+
+    Args:
+        again, repetition: the manifest and the folder of the repetition.
+        python: the version that ran in it, "" for none.
+    """
+    given, version = prepared.environment, prepared.command.interpreter
+    # -I keeps the hook out, so that neither run shows which one it was
+    ran = python or python_of(given.executable)
+    others = [
+        *programs_of_the_code(prepared, ProgramRecord.of(original.manifest).interpreters),
+        *_others_than_compared(prepared, again),
+        *_modules_in_place(prepared, repetition),
+        *_others_than_recorded((original.manifest, again)),
+        *_started_unseen((original.folder, repetition)),
+    ]
+    lines = [*given.differences, *given.concerns]
+    words = f"given Python {version} and its distributions, as recorded"
+    if not version and ran:
+        lines = [f"which Python ran was not recorded; {ran} now"]
+    elif not version:
+        words = "no Python was seen: of what it, or what it started, ran in nothing was compared"
+    words = "; ".join([bounded("; ".join(lines)) or words, *given.notes])
+    if others:
+        words = f"it also ran what is not compared: {all_of(dict.fromkeys(others))}; {words}"
+    return claim("environment", None if others or lines or not version else True, words)
+
+
+def _others_than_recorded(manifests: Iterable[Manifest]) -> Iterator[str]:
+    """The Pythons of either run beside its first one, and the versions of both where they differ."""
+    versions = []
+    for manifest in manifests:
+        first, *rest = ProgramRecord.of(manifest).interpreters or (None,)
+        places = [(os.path.dirname(each.executable), each.version) for each in (first, *rest) if each is not None]
+        yield from (f"{place} ({version})" for place, version in places[1:] if (place, version) != places[0])
+        versions.append(", ".join(sorted({version for _, version in places})) or python_of_script(manifest) or "none")
+    if versions[0] != versions[-1]:
+        yield f"Python {versions[0]} then, {versions[-1]} now"
+
+
+def _started_unseen(folders: Iterable[RunFolder]) -> Iterator[str]:
+    """What Python code of either run started without the hook."""
+    for folder in folders:
+        try:
+            problems = [problem for each in read_processes(folder.processes) for problem in each.problems]
+        except ProvenanceError:
+            continue
+        yield from (problem for problem in problems if problem.startswith(UNOBSERVED))
+
+
+def _others_than_compared(prepared: ProgramPlan, again: Manifest) -> Iterator[str]:
+    """The Pythons of the repetition that are not the environment's."""
+    environment = prepared.environment
+    compared = {os.path.dirname(path) for path in (environment.executable, *environment.interpreters)}
+    for each in ProgramRecord.of(again).interpreters:
+        if os.path.dirname(each.executable) not in compared:
+            yield f"{each.executable} ({each.version})"
+
+
+def _modules_in_place(prepared: ProgramPlan, repetition: RunFolder) -> Iterator[str]:
+    """The modules of the code that the repetition imported in the place of others, as far as it was seen."""
+    try:
+        searched = [entry for each in read_processes(repetition.processes) for entry in each.search_path]
+        read = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES)))
+    except (ProvenanceError, OSError):
+        return iter(())
+    place, environment = prepared.place, prepared.environment.importable
+    return modules_in_place(
+        str(place.place), str(place.working_folder), (file.path for file in read), searched, environment
+    )

@@ -1,0 +1,102 @@
+"""Claims on what a repeated program was given, code, variables and inputs: each names what is its author's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+
+from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
+from ndrepro.execution.program_reproduction.uncompared_inputs import uncompared_inputs
+from ndrepro.execution.program_reproduction.unread_files import unread_files
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.program_record import ProgramRecord, files_in
+from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
+from ndrepro.text.plurals import all_of, bounded, plural
+from provenance.attestation.manifest import Manifest
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+
+
+def given_claims(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
+    """Those that can be made before the program starts. Raises StorageError for folders nested too deeply."""
+    return (
+        _recorded_code(prepared),
+        *_unread_files(prepared),
+        *_of_no_commit(prepared.place.uncommitted),
+        *_other_inputs(tuple(uncompared_inputs(prepared))),
+        *_other_variables(prepared),
+    )
+
+
+def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
+    """The claim that the code is what the recorded commit shows, with the recorded patch and untracked files; it names
+    the command.
+    """
+    code, differences = prepared.execution.code, prepared.place.differences
+    words = [f"command: {shlex.join(prepared.command.words)}", *prepared.environment.scripts]
+    if prepared.place.standard_input is not None and (file := prepared.command.standard_input) is not None:
+        words += [f"standard input: {file.path}"]
+    words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]
+    return claim(RECORDED_CODE, None if differences else True, bounded("; ".join(words)))
+
+
+def _unread_files(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
+    """The claim that names what of the recorded code and inputs nobody reads as plain text; () for nothing."""
+    place, entries = prepared.place, prepared.search_path[0].split(os.pathsep)
+    executed = {os.path.normpath(place.working_folder / word) for word in (*prepared.words, *entries)}
+    return unread_files(place.place, place.shown, place.repositories.folders, executed)
+
+
+def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
+    """The claim that names source that no commit has, and that the repetition was given; () for none."""
+    if not paths:
+        return ()
+    words = f"{plural(len(paths), 'file')} of source came from elsewhere, by digest: {all_of(paths)}"
+    return (claim("code of no commit", None, words),)
+
+
+def _other_inputs(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
+    """The claim that names inputs of which the repetition had whatever is here, or nothing; () for none."""
+    many = f"{plural(len(paths), 'file')} of an installation, the machine or git"
+    return (claim("other inputs", None, f"{many}, not here as recorded: {all_of(paths)}"),) if paths else ()
+
+
+def _other_variables(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
+    """The claim that names recorded variables that the repetition does not get as they were; () for none."""
+    names, entries = prepared.other_variables, prepared.search_path[1]
+    words = [*([f"of then, not so now: {all_of(names)}"] if names else []), *entries]
+    return (claim("variables", None, bounded("; ".join(words))),) if words else ()
+
+
+def inputs_claim(prepared: ProgramPlan, repetition: RunFolder) -> ClaimCheck:
+    """The claim that the program was given the recorded inputs, made when it has ended.
+
+    An input that the repetition did not read may be none: then nothing shows that the program read it.
+    """
+    place = prepared.place
+    had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
+    found = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES))) if repetition.inputs.exists() else ()
+    read = {file.path for file in found} | {file.path for file in place.of_environment}
+    # what the sandbox shows under another path is not there for the recorder
+    read |= {str(path) for path in place.mapped} | {str(path) for path in place.mapped.values()}
+    if place.standard_input is not None and prepared.command.standard_input is not None:  # a copy's path was read now
+        read.add(prepared.command.standard_input.path)
+    unread = [file.path for file in prepared.command.inputs if file.path not in read]
+    unnamed = {
+        "not read this time, as far as was seen": [] if place.missing else unread,
+        "data have links, or folders without files": place.unlisted,
+    }
+    doubts = [*place.missing, *(f"{what}: {all_of(names)}" for what, names in unnamed.items() if names)]
+    if changed := place.changed():
+        return ClaimCheck("inputs", FLAGGED, bounded("; ".join(changed)))
+    if not place.wanted:
+        return claim("inputs", None, "which files it read is not known")
+    return claim("inputs", None if doubts else True, bounded("; ".join([had, *doubts])))
+
+
+def stayed_claim(manifest: Manifest) -> tuple[ClaimCheck, ...]:
+    """The claim that names processes that were there when the program had ended; () for none."""
+    found = ProgramRecord.of(manifest).outlived_by
+    words = f"what {all_of(found)} wrote after the program had ended is in no record"
+    return (claim("processes that stayed", None, words),) if found else ()
