@@ -88,10 +88,13 @@ def _others_than_compared(prepared: ProgramPlan, again: Manifest) -> Iterator[st
 def _modules_in_place(prepared: ProgramPlan, repetition: RunFolder) -> Iterator[str]:
     """The modules of the code that the repetition imported in the place of others, as far as it was seen."""
     try:
-        searched = [entry for each in read_processes(repetition.processes) for entry in each.search_path]
+        processes = read_processes(repetition.processes)
         read = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES)))
     except (ProvenanceError, OSError):
         return iter(())
+    # a process that left by os._exit says nothing of its search path: it begins with the folder of a word, or its own
+    words = [word for each in processes for word in each.argv]
+    searched = [*(entry for each in processes for entry in each.search_path), "", *map(os.path.dirname, words)]
     place, environment = prepared.place, prepared.environment.importable
     return modules_in_place(
         str(place.place), str(place.working_folder), (file.path for file in read), searched, environment

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 _OID = re.compile(rb"[0-9a-f]{40}|[0-9a-f]{64}")
 _PERSON = re.compile(rb"[^<>]* <[^<>]*> (?:0|[1-9][0-9]*) [+-][0-9]{4}")
 # gitformat-commit
+# lines of printable ASCII and letters of Latin-1, without blanks at their ends; the last one is not empty
+_SHOWN = re.compile(
+    "(?:(?:[ -~\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff]*[!-~\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff])?\n)*(?<!\n\n)"
+)
 _FORMS = {b"tree": _OID, b"parent": _OID, b"author": _PERSON, b"committer": _PERSON}
 
 
@@ -34,13 +38,12 @@ def unread_parts(content: bytes) -> Iterator[str]:
     if hidden:
         yield "text after a NUL character"
     if not _shows(seen.get(b"author", b"") + b"\n" + text):
-        yield "characters that do not show"
+        yield "characters that may not show"
 
 
 def _shows(text: bytes) -> bool:
-    """Whether a text has no other characters than those that show, and blanks and line ends where they do."""
+    """Whether a text has only characters that show for certain, and blanks and line ends where they do."""
     try:
-        lines = text.decode("utf-8").split("\n")
+        return _SHOWN.fullmatch(text.decode("utf-8")) is not None
     except UnicodeDecodeError:
         return False
-    return lines[-1] == "" and lines[-2] != "" and all(line.isprintable() and line == line.rstrip() for line in lines)

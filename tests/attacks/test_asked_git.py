@@ -330,8 +330,9 @@ UNREAD: dict[str, tuple[Callable[[Stranger], None], str]] = {
     "what is no signature": (of_commit("\n\n", "\ngpgsig 0.9999\n\n"), "header gpgsig (commits: 1)"),
     "a header that goes on": (of_commit("\n\n", "\n 0.9999\n\n"), "header  (commits: 1)"),
     "a message that ends": (of_commit("first", "first\0 0.9999"), "text after a NUL character (commits: 1)"),
-    "blanks": (of_commit("first", "first \u200b 0.9999"), "characters that do not show (commits: 1)"),
-    "empty lines": (of_commit("first\n", "first 0.9999" + "\n" * 99), "characters that do not show (commits: 1)"),
+    "blanks": (of_commit("first", "first \u200b 0.9999"), "characters that may not show (commits: 1)"),
+    "selectors": (of_commit("first", "first 0.9999" + "\U000e0101" * 99), "characters that may not show (commits: 1)"),
+    "empty lines": (of_commit("first\n", "first 0.9999" + "\n" * 99), "characters that may not show (commits: 1)"),
     "text after the time zone": (of_commit("\ncommitter", " 0.9999\ncommitter"), "header author (commits: 1)"),
     "a committer": (of_commit("committer a", "committer 0.9999"), "another committer than its author"),
 }

@@ -141,3 +141,22 @@ def test_a_package_that_is_imported_instead_of_a_file_is_named(tmp_path: Path) -
     found = author.reproduce(author.record(sys.executable, "-m", "fit", outputs=("out.txt",)))
     assert found.verdict == "identical"
     assert "fit of the recorded code instead of fit.py beside it" in environment_of(found)[1]
+
+
+def test_so_is_one_inside_a_package(tmp_path: Path) -> None:
+    files = {"train.py": "from lib.util import mean\nopen('out.txt', 'w').write(mean())\n"}
+    for name, value in (("lib/util.py", "0.6"), ("lib/util/__init__.py", "0.9999")):
+        files[name] = f"def mean(): return '{value}'\n"
+    author = Stranger.make(tmp_path / "a", files)
+    found = author.reproduce(author.record(sys.executable, "train.py", outputs=("out.txt",)))
+    assert found.verdict == "identical"
+    assert "lib/util of the recorded code instead of util.py beside it" in environment_of(found)[1]
+
+
+def test_a_process_that_leaves_without_an_end_hides_no_module(tmp_path: Path) -> None:
+    """It says nothing of its search path."""
+    text = "import os, statistics\nopen('out.txt', 'w').write(statistics.mean([0.4, 0.6]))\nos._exit(0)\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "statistics.py": "def mean(values): return '0.9999'\n"})
+    found = author.reproduce(author.record(outputs=("out.txt",)))
+    assert found.verdict == "identical"
+    assert "statistics.py of the recorded code instead of the installed" in environment_of(found)[1]

@@ -29,14 +29,25 @@ def modules_in_place(
     folders = {os.path.normpath(os.path.join(working_folder, entry)) for entry in searched} - {*environment}
     found = set()
     for path in (os.path.normpath(os.path.join(working_folder, each)) for each in read):
-        for folder in folders if path.startswith(f"{place}/") and path.endswith(tuple(all_suffixes())) else ():
+        if not path.startswith(f"{place}/") or not path.endswith(tuple(all_suffixes())):
+            continue
+        for folder in folders:
             first = os.path.relpath(path, folder).split(os.sep)[0]
-            name, shown = first.partition(".")[0], os.path.relpath(os.path.join(folder, first), place)
-            if name in known:
+            if (name := first.partition(".")[0]) in known:
+                shown = os.path.relpath(os.path.join(folder, first), place)
                 found.add(f"{shown} of the recorded code instead of the installed {name}")
-            elif first != f"{name}.py" and os.path.lexists(os.path.join(folder, f"{name}.py")):
-                found.add(f"{shown} of the recorded code instead of {name}.py beside it")
+        found |= {f"{shown} of the recorded code instead of {name} beside it" for shown, name in _before(place, path)}
     yield from sorted(found)
+
+
+def _before(place: str, path: str) -> Iterator[tuple[str, str]]:
+    """The packages and compiled modules that a path leads through, each with the file that it stands before."""
+    while path != place:
+        folder, name = os.path.split(path)
+        beside = f"{name.partition('.')[0]}.py"
+        if name != beside and os.path.lexists(os.path.join(folder, beside)):
+            yield os.path.relpath(path, place), beside
+        path = folder
 
 
 def _modules(folder: str) -> Iterator[str]:
