@@ -116,3 +116,12 @@ def test_texts_that_a_signer_may_choose_are_said_to_be_his(tmp_path: Path) -> No
     assert json.loads(run.program.read_text())["seeds"] == {"accuracy": "9999"}
     asserted = words(author.reproduce(run), "machine, times, energy and log")
     assert "seeds" in asserted and "why something was not recorded" in asserted
+
+
+def test_a_value_of_null_is_not_the_same_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``show`` prints the note, and the script sets none of that name."""
+    author, run = script(tmp_path, monkeypatch)
+    notes = {"diverged": True, "accuracy 0.9999": None}
+    author.claim(run, internal_parameters={**manifest_of(run).internal_parameters, "notes": notes})
+    found = author.reproduce(run)
+    assert found.verdict != "identical" and statuses(found)["notes"] != "checked"

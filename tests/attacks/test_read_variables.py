@@ -55,13 +55,14 @@ def test_a_repetition_whose_variables_were_recorded_names_none(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "name", ["NDREPRO_EVALUATE", "TORCH_HOME", "SLURM_ARRAY_TASK_ID", "PYTHONUSERBASE", "CONDA_OF_A_TEST"]
+    "name",
+    ["NDREPRO_EVALUATE", "TORCH_HOME", "SLURM_ARRAY_TASK_ID", "PYTHONUSERBASE", "CONDA_OF_A_TEST"],
 )
 def test_a_recorded_variable_that_a_repetition_does_not_get_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Before: what looks like a place by its name was not, and "identical" said that its value gave this result."""
-    text = f"import os; open('o', 'w').write('0.5' if {name!r} in os.environ else '0.9999')\n"
+    text = f"import os; open('o', 'w').write('0.5' if os.environ.get({name!r}) else '0.9999')\n"
     author = Stranger.make(tmp_path / "a", {"train.py": text})
     with monkeypatch.context() as authors:
         authors.setenv(name, "full")
@@ -74,6 +75,18 @@ def test_a_recorded_variable_that_a_repetition_does_not_get_is_named(
     found = author.reproduce(run)
     (claim,) = (each for each in found.claims if each.name == "variables")
     assert (found.verdict, claim.status) == ("identical", "not checked") and name in claim.evidence
+
+
+def test_the_place_of_an_environment_is_named_where_the_program_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of other programs it moves nothing."""
+    author = Stranger.make(tmp_path / "a", {"train.py": "import os; os.environ['VIRTUAL_ENV']; open('o', 'w')\n"})
+    with monkeypatch.context() as authors:
+        authors.setenv("VIRTUAL_ENV", "full")
+        run = author.record(outputs=("o",))
+    (claim,) = (each for each in author.reproduce(run).claims if each.name == "variables")
+    assert claim.evidence == "of then, not so now: VIRTUAL_ENV"
 
 
 def test_another_search_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,9 @@ def test_source_behind_a_pointer_of_git_lfs_is_named_and_had(tmp_path: Path, how
         "sitecustomize/__init__.py",
         ".local/lib/python3.11/site-packages/evil.pth",
         "helper-1.0.dist-info/entry_points.txt",
+        "helper-1.0.Dist-Info/entry_points.txt",
+        "EGG-INFO/entry_points.txt",
+        "matplotlibrc",
     ],
 )
 def test_what_is_executed_whatever_the_program_imports_is_named(tmp_path: Path, name: str) -> None:
@@ -142,3 +145,11 @@ def test_what_is_executed_whatever_the_program_imports_is_named(tmp_path: Path, 
     (tmp_path / "train.py").write_bytes(HONEST)
     (named,) = unread_files(tmp_path, (), (), ())
     assert named.evidence == f"1 of 2: may be executed whatever the program imports (1): {name}"
+
+
+def test_entry_points_behind_a_link_are_named(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/entry_points.txt").write_bytes(HONEST)
+    (tmp_path / "helper-1.0.dist-info").symlink_to("notes")
+    (named,) = unread_files(tmp_path, (), (), ())
+    assert named.evidence.endswith("may be executed whatever the program imports (1): helper-1.0.dist-info")

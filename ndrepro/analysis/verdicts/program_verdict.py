@@ -302,11 +302,11 @@ def _compare_rows(what: str, noun: str, then: Rows, now: Rows) -> ComparedPart:
     clock: set[str] = set()
     for before, after in zip(then, now, strict=True):
         for name in columns:
-            distance = _distance(before.get(name), after.get(name))
+            distance = _distance(before.get(name, _ABSENT), after.get(name, _ABSENT))
             if distance and _is_of_the_clock(name) and before.get(name) is not None and after.get(name) is not None:
                 clock.add(name)
             elif distance:
-                found = ValueDifference(distance, name, str(before.get(name)), str(after.get(name)))
+                found = ValueDifference(distance, name, *(str(row.get(name, _ABSENT)) for row in (before, after)))
                 differ[name] = max(differ.get(name, found), found)
     aside, words = tuple(sorted(clock)), f"; not compared: {all_of(sorted(clock))}" if clock else ""
     if columns <= clock | {_FILE}:
@@ -323,6 +323,16 @@ def _is_of_the_clock(name: str) -> bool:
     return any(map(_CLOCK.fullmatch, words)) and all(
         _CLOCK.fullmatch(word) or _OF_WHAT.fullmatch(word) for word in words
     )
+
+
+class _Absent:
+    """The value of a column that a row does not have: null is one that was recorded."""
+
+    def __str__(self) -> str:
+        return "none"
+
+
+_ABSENT = _Absent()
 
 
 def _distance(before: Any, after: Any) -> float:

@@ -57,6 +57,8 @@ _MOVE_NOTHING = (
         "PYTHONUNBUFFERED",
     ),
 )
+# by its own modules, whatever the program reads
+_READ_BY_PYTHON = ("HOME", "PYTHONPATH", "TMPDIR")
 # of a user, a terminal or a desktop, and no setting of a program's
 _OF_A_USER = re.compile(
     "USER|LOGNAME|SHELL|TERM|TERM_.*|COLORTERM|(?:NO|FORCE|CLI|LS|PY|PYTHON)_?COLORS?|COLUMNS|LINES|PWD|OLDPWD|SHLVL|_"
@@ -101,7 +103,8 @@ class ProgramPlan:
     def other_variables(self) -> tuple[str, ...]:
         """The names of recorded variables that the program does not get, or with another value."""
         recorded, given = self.recorded_variables, self.variables
-        return tuple(sorted(name for name in recorded.keys() - {*_MOVE_NOTHING} if given.get(name) != recorded[name]))
+        moving = recorded.keys() - ({*_MOVE_NOTHING} - ({*self.command.variables} - {*_READ_BY_PYTHON}))
+        return tuple(sorted(name for name in moving if given.get(name) != recorded[name]))
 
     @property
     def search_path(self) -> tuple[str, tuple[str, ...]]:

@@ -18,9 +18,10 @@ from provenance.formats.folder_tree import walk
 # what is looked at, in some seconds; of what is no text only the start is read
 _MOST_FILES, _MOST_BYTES = 200_000, 1 << 28
 _IMPORTED = tuple(all_suffixes())
-# see Python's modules site and importlib.metadata
+# see Python's modules site and importlib.metadata; matplotlib imports the backend that its settings name
 _LOADED = re.compile(
-    r"(?s:(?:.*/)?(?:(?:site|user)customize(?:[./].*)?|(?:site|dist)-packages/.*|[^/]+\.(?:dist|egg)-info/entry_points.txt))"
+    r"(?si)(?:.*/)?(?:(?:site|user)customize(?:[./].*)?|(?:site|dist)-packages/.*"
+    r"|(?:[^/]+\.)?(?:dist|egg)-info(?:/entry_points\.txt)?|matplotlibrc)"
 )
 _MAY_BE_LOADED = ReadingObstacle("may be executed whatever the program imports")
 _LEADS_OUT, _NOT_LOOKED_AT = ReadingObstacle("a link that leads out"), ReadingObstacle("not looked at")
