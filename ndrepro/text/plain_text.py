@@ -77,7 +77,10 @@ def reading_obstacles(file: Path) -> tuple[ReadingObstacle, ...]:
                 return (_NO_TEXT,)
             if os.fstat(stream.fileno()).st_size > _MOST_BYTES:
                 return (ReadingObstacle("larger than 1 MiB"),)
-            return _obstacles(start + stream.read(_MOST_BYTES), is_python=suffix in (".py", ".pyw"))
+            content = start + stream.read(_MOST_BYTES)
+            if suffix == ".md":
+                content = content.replace(b"  \n", b"\n")  # Markdown's line break
+            return _obstacles(content, is_python=suffix in (".py", ".pyw"))
     except OSError:
         return (ReadingObstacle("cannot be read"),)
 

@@ -254,6 +254,22 @@ def test_each_checkpoint_is_compared_or_named(honest: Finished, author: Bench, t
     assert claim.status == "not checked" and "the repetition kept none after step 12" in claim.evidence
 
 
+def test_other_checkpoints_beside_equal_steps_are_false(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    """No rounding excuses them. Before: "checked, at most 0.0095 apart, tolerance 0.01", and "identical"."""
+
+    def near(tensors: dict[str, np.ndarray], place: object) -> None:
+        for name, each in tensors.items():
+            tensors[name] = each * each.dtype.type(1.001) if each.dtype.kind == "f" else each
+
+    folder = copied(honest.folder, tmp_path)
+    folder.states.unlink()
+    edit_checkpoint(folder.checkpoint(12), near)
+    signed_on(folder, author, {})
+    original_of(folder, author)
+    found = judge(folder, honest.folder)
+    assert not found.passes and failed(found) == {"checkpoints"}, found.because
+
+
 def test_a_large_buffer_hides_no_exchanged_weights(honest: Finished, author: Bench, tmp_path: Path) -> None:
     """Beside a constant of large numbers, all weights together are nothing of the whole norm."""
     folders = []

@@ -98,6 +98,7 @@ PLAIN: dict[str, bytes] = {
     "options.py": b"#!/usr/bin/python3.11 -IS\r\n",
     "Makefile": b"all:\n\tpython train.py\n",
     "coded.py": b"#!/usr/bin/env python3\n# -*- coding: utf-8 -*-\n",
+    "README.md": b"A line  \nand another\n",
     "vim.py": b"# vim: set fileencoding=US-ASCII :\n",
     "third.py": b"\n\n# coding: latin-1\n",
     "named.py": "# Müller & Šimek: ±1 → §2\n".replace("Š", "S").encode(),

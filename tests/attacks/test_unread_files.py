@@ -92,6 +92,7 @@ def test_code_in_declared_data_is_named(tmp_path: Path) -> None:
     (data / "__pycache__").mkdir(parents=True)
     (data / "loader.py").write_bytes(HONEST)
     (data / "score.pl").write_text("print 0.9999"), (data / "Makefile").write_text("all:")
+    (data / "bench").write_text("#!/bin/sh\necho 0.9999\n"), (data / "labels").write_text("1")
     (data / "__pycache__" / f"loader.{sys.implementation.cache_tag}.pyc").write_bytes(bytecode(tmp_path))
     run = author.record(outputs=("out.txt",), data=(Path("data"),))
     data.rename(handed := author.top / "data")
@@ -99,7 +100,8 @@ def test_code_in_declared_data_is_named(tmp_path: Path) -> None:
     claims = {each.name: each for each in found.claims}
     assert "loader.cpython" in claims[UNREAD_FILES].evidence
     named = claims["code of no commit"].evidence
-    assert all(f"data: {name}" in named for name in ("loader.py", "Makefile", "score.pl"))
+    assert all(f"data: {name}" in named for name in ("loader.py", "Makefile", "score.pl", "bench"))
+    assert "labels" not in named
 
 
 def pointer(content: bytes) -> str:

@@ -187,6 +187,8 @@ def _checkpoints(found: ReproductionEvidence) -> tuple[ClaimCheck, ...]:
     if not kept.compared:
         return (claim(CHECKPOINTS, None, parts[0]),)
     holds = kept.distance <= Tolerance.weights and kept.momentum <= Tolerance.momentum
+    if found.steps.divergence is None:  # equal steps leave no room for other checkpoints
+        holds = not kept.distance and not kept.momentum
     words = (
         f"{_after(kept.compared)}: weights are at most {kept.distance:.2g} apart (each tensor relative to "
         f"its norm), tolerance {Tolerance.weights:g}, momentum {kept.momentum:.2g}, tolerance {Tolerance.momentum:g}"

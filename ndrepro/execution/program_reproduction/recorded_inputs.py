@@ -33,7 +33,7 @@ from ndrepro.protocol.program_record import ProgramFile, is_below
 from provenance.attestation.run_files import inside
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
-from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.bounded_read import LOG_BYTES, open_regular, read_bounded
 from provenance.formats.listing import parse
 from provenance.git.tracked_files import pointed_digest
 
@@ -110,9 +110,9 @@ class RecordedInputs:
         elif problem and self._elsewhere is not None:
             problem = self._replace(path, self._elsewhere.data(path, expected), problem)
         if not problem:
-            self.uncommitted += [
-                f"{data.path}: {name}" for name in (pointed if in_commit else expected) if is_code(name)
-            ]
+            names = pointed if in_commit else expected
+            found = self.mapped.get(path) or (here if here is not None and here.exists() else path)
+            self.uncommitted += [f"{data.path}: {name}" for name in names if is_code(name) or _is_program(found, name)]
         if problem:
             self.missing.append(f"data {data.path}: {problem}")
         elif self._maps and not os.path.isabs(data.path) and not is_below(path, self._top):
@@ -273,6 +273,18 @@ class RecordedInputs:
             return _listed(data, self._folder)
         except (DigestError, OSError):
             return {}
+
+
+def _is_program(top: Path, name: str) -> bool:
+    """Whether a file of declared data, whatever its suffix, names its interpreter, or is a program itself."""
+    path = top / name if top.is_dir() else top
+    if path.suffix and not os.access(path, os.X_OK):
+        return False
+    try:
+        with open(open_regular(path, follow_symlinks=True), "rb") as file:
+            return file.read(4).startswith((b"#!", b"\x7fELF"))
+    except OSError:
+        return False
 
 
 def _points(path: Path) -> bool:

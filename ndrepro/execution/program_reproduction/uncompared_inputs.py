@@ -25,12 +25,13 @@ def uncompared_inputs(plan: ProgramPlan) -> Iterator[str]:
 
 
 def _places(path: Path, plan: ProgramPlan) -> Iterator[Path]:
-    """Where the program finds such a file: in the private folder, of the system, or beside the packages here."""
+    """Where the program finds such a file: in the private folder, of the system, beside packages or a Python here."""
     top, place = plan.command.top or plan.command.working_folder, plan.place.place
     if is_below(path, top) and is_inside(here := place / os.path.relpath(path, top), place):
         yield here
     if path in settings_of_the_system() or is_of_the_system(path) or FONT_LIST.search(str(path)):
         yield path
+    yield from (each.with_name(path.name) for each in plan.environment.interpreters)
     for number, part in enumerate(path.parts, 1):
         if part in PACKAGES:
             yield from (folder.joinpath(*path.parts[number:]) for folder in plan.environment.searched)
