@@ -11,10 +11,11 @@ from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
 from ndrepro.execution.program_reproduction.uncompared_inputs import uncompared_inputs
 from ndrepro.execution.program_reproduction.unread_files import unread_files
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramRecord, files_in
+from ndrepro.protocol.program_record import INPUTS, ProgramRecord, files_in
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
 from ndrepro.text.plurals import all_of, bounded, plural
 from provenance.attestation.manifest import Manifest
+from provenance.capture.unavailable import at, text
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 
 
@@ -69,8 +70,9 @@ def _other_variables(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
     return (claim("variables", None, bounded("; ".join(words))),) if words else ()
 
 
-def inputs_claim(prepared: ProgramPlan, repetition: RunFolder) -> ClaimCheck:
-    """The claim that the program was given the recorded inputs, made when it has ended.
+def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) -> ClaimCheck:
+    """The claim that the program was given the recorded inputs, made when it has ended; ``again`` is what was signed
+    of the ``repetition``.
 
     An input that the repetition did not read may be none: then nothing shows that the program read it.
     """
@@ -87,7 +89,10 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder) -> ClaimCheck:
         "not read this time, as far as was seen": [] if place.missing else unread,
         "data have links, or folders without files": place.unlisted,
     }
-    doubts = [*place.missing, *(f"{what}: {all_of(names)}" for what, names in unnamed.items() if names)]
+    listed = again.dependency(INPUTS)
+    beyond = text(at(listed and listed.annotations, "problem"))  # a module of the code may be among them
+    doubts = [*([f"not listed now: {beyond}"] if beyond else []), *place.missing]
+    doubts += [f"{what}: {all_of(names)}" for what, names in unnamed.items() if names]
     if changed := place.changed():
         return ClaimCheck("inputs", FLAGGED, bounded("; ".join(changed)))
     if not place.wanted:

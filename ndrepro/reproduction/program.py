@@ -72,7 +72,7 @@ def of_program(
     judgement = judge_program(
         then,
         now,
-        inputs=inputs_claim(prepared, finished.folder),
+        inputs=inputs_claim(prepared, finished.folder, again),
         environment=environment_claim(prepared, original, again, finished.folder, now.python),
         conditions=program_conditions_claim(original.manifest, again, prepared.environment.unequal),
         whole=not prepared.place.missing,

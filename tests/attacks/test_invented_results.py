@@ -252,6 +252,28 @@ def test_results_that_the_program_does_not_give_pass_no_repetition(
     assert verdict(forged, honest) in ("undecided", "inconsistent")
 
 
+SPELLINGS = {
+    "a key twice": lambda text: text.replace('{"files":', '{"files":["accuracy 0.9999"],"files":', 1),
+    "a member of a file twice": lambda text: text.replace('"sha256":', '"sha256":"0.9999","sha256":', 1),
+    "blanks": lambda text: text.replace(",", ", \t\t ", 1),
+    "escapes": lambda text: text.replace("files", "\\u0066iles", 1),
+}
+
+
+@pytest.mark.parametrize("how", SPELLINGS)
+def test_a_list_of_files_in_another_spelling_does_not_verify(how: str, forged: ScriptRun) -> None:
+    """A reader of the file sees more than the one that is compared."""
+    folder = RunFolder(forged.folder)
+    folder.outputs.write_text(SPELLINGS[how](folder.outputs.read_text()))
+    said = {"sha256": bytes_digest(folder.outputs.read_bytes())}
+    known = forged.manifest.byproducts
+    sign_again(
+        forged, byproducts=tuple(replace(each, digest=said) if each.name == "outputs" else each for each in known)
+    )
+    failure = verify(forged.folder, trust=TrustPolicy.load(forged.home), extra_checks=checks_of).failure
+    assert failure is not None and "not as a recorder writes it" in failure.message
+
+
 def test_a_committed_run_among_many_is_no_repetition(tmp_path: Path) -> None:
     """Before: of the manifests that were there the first 1,000 were known, and another was new when one was gone."""
     for number in range(1000):

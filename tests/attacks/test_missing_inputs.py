@@ -15,6 +15,7 @@ import pytest
 from strange_programs import CONFINED, Stranger, manifest_of, statuses
 
 from ndrepro import api
+from ndrepro.execution.programs import input_files
 from provenance.formats.digest import file_digest
 
 pytestmark = pytest.mark.skipif(not CONFINED, reason="no sandbox here")
@@ -92,3 +93,14 @@ def test_what_an_installation_the_system_or_the_repository_here_has_is_not_named
     found = author.reproduce(run)
     assert (found.verdict, named(found)) == ("identical", ""), (found.claims, found.judgements)
     assert statuses(found)["inputs"] == "checked", found.judgements
+
+
+def test_files_beyond_the_list_are_said_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module behind many harmless files. Before: "4 of 4 that it is known to have read are here", and checked."""
+    monkeypatch.setattr(input_files, "FILES", 4)
+    text = "for number in range(9): open(f'{number}.txt').read()\nopen('o', 'w').write('0.5')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, **{f"{number}.txt": "1" for number in range(9)}})
+    found = author.reproduce(author.record(outputs=("o",)))
+    (claim,) = (each for each in found.judgements[0].claims if each.name == "inputs")
+    assert (found.verdict, claim.status) == ("identical", "not checked")
+    assert "not listed now: 6 more files were opened" in claim.evidence

@@ -227,6 +227,8 @@ class ProgramAccount:
         files = (*filter(None, [self._stdin]), *sorted(both, key=lambda file: file.path))
         elsewhere = f"{self._opened_elsewhere} openings in another file system, such as a container's, are left out"
         problems = [found.problem] * bool(found.problem) + [elsewhere] * bool(self._opened_elsewhere)
+        if beyond := sum(each.opened_not_listed for each in self._processes):
+            problems.append(f"{plural(beyond, 'opening')} beyond what the hook lists")
         more = {"problem": "; ".join(problems)} if problems else {}
         digest = _write_files(self._folder.inputs, files)
         self._inputs_resource = _printable(files_resource(INPUTS, files, sha256=digest, **more))

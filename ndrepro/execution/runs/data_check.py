@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-import ndrepro
 from ndrepro.execution.containers.container_spec import Process
 from ndrepro.execution.runs.observer import DataObserver
 from ndrepro.execution.sandbox.confinement import Confinement, data_paths
@@ -38,6 +37,7 @@ from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import read_json, write_json
 from ndrepro.protocol.project_folders import CODE, packages_of
 from ndrepro.text.signal_names import signal_name
+from provenance.capture.source import package_digest
 from provenance.capture.unavailable import printable
 from provenance.errors import DigestError, StorageError
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -153,7 +153,6 @@ class _Found:
     folders: tuple[str, ...] = ()
     state: str = ""
     own: dict[str, Any] | None = None
-    version: str = ndrepro.__version__
 
 
 def _known(dataset: str, data: Path) -> _Found | None:
@@ -279,7 +278,7 @@ def _remembered(place: Path, data: Path) -> _Found | None:
     try:
         document = read_json(place)
         found = _checked(_Found(**{**document, "folders": tuple(document["folders"])}))
-        same = found.version == ndrepro.__version__ and found.state == _state(data, found.folders)
+        same = found.state == _state(data, found.folders)
     except (OSError, NdreproError, ValueError, TypeError, KeyError):
         return None
     return found if same else None
@@ -293,8 +292,10 @@ def _remember(place: Path, found: _Found) -> None:
 
 
 def _state(data: Path, folders: Iterable[str]) -> str:
-    """A digest of all entries of the folders, and of ``data`` itself. Raises OSError where one is not there."""
-    digest = hashlib.sha256()
+    """A digest of what reads, of all entries of the folders, and of ``data`` itself. Raises OSError where one is not
+    there.
+    """
+    digest = hashlib.sha256(json.dumps(package_digest([CODE / "ndrepro" / "training" / "data"])).encode())
     for folder in sorted({*folders, *([str(data)] if data.is_dir() else [])}):
         digest.update(f"{folder}\n".encode(errors="surrogateescape"))
         for line in _entries(folder):

@@ -47,7 +47,7 @@ from provenance.capture.unavailable import is_missing, printable
 from provenance.comparison.kept_source import expect_as_kept
 from provenance.errors import CanonicalError, ManifestError, SourceError
 from provenance.formats.atomic_io import json_bytes
-from provenance.formats.bounded_read import read_bounded
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.canonical_json import canonical_bytes, unique_members
 from provenance.formats.folder_tree import files_below
 from provenance.formats.metrics_log import read_scalars
@@ -225,9 +225,7 @@ def _check_outcome(folder: RunFolder, manifest: Manifest, request: Request, acco
 def _check_files(folder: RunFolder, manifest: Manifest, request: Request, account: Account) -> None:
     """Raises ManifestError where a file has what no training process writes, or says what cannot be."""
     documents = (folder.request, folder.origin, folder.environment, folder.dataset, folder.model, folder.evaluation)
-    for path in (*documents, *folder.results(request.experiment.processes)):
-        if path.exists() and not _is_as_written(read_bounded(path)):
-            raise ManifestError(f"{path.name}: not as a recorder writes it", "get the original file")
+    expect_as_written(*documents, *folder.results(request.experiment.processes))
     for path, shape in ((folder.environment, TRAINING), (folder.model, MODEL)):
         if path.name in account.documents:
             shape(Field(account.documents[path.name], path.name))
@@ -253,11 +251,20 @@ def _check_files(folder: RunFolder, manifest: Manifest, request: Request, accoun
         check_timing(manifest, timing, scores, request.experiment, None if data is None else data.train_images)
 
 
+def expect_as_written(*paths: Path) -> None:
+    """Raises ManifestError for one of these documents, where it is there, in no spelling of a recorder's: blanks,
+    escapes or a key twice would say more.
+    """
+    for path in paths:
+        if path.exists() and not _is_as_written(read_bounded(path, LOG_BYTES)):
+            raise ManifestError(f"{path.name}: not as a recorder writes it", "get the original file")
+
+
 def _is_as_written(data: bytes) -> bool:
-    """Whether JSON is in the one spelling that a recorder writes: blanks, escapes or a key twice would say more."""
     try:
         document = json.loads(data, object_pairs_hook=unique_members)
-        return data in (json_bytes(document), json.dumps(document, indent=1).encode() + b"\n")  # a redacted one
+        redacted = json.dumps(document, indent=1).encode() + b"\n"
+        return data in (json_bytes(document), redacted, canonical_bytes(document))
     except (CanonicalError, ValueError, RecursionError):
         return False
 

@@ -25,7 +25,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.runs.predicate_check import check_members, expect_equal
+from ndrepro.execution.runs.predicate_check import check_members, expect_as_written, expect_equal
 from ndrepro.execution.verification.script_checks import (
     check_environment,
     count_rows,
@@ -123,6 +123,7 @@ def files(root: Path, manifest: Manifest) -> CheckResult:
     source = manifest.dependency(SOURCE)
     has_commit = source is not None and "gitCommit" in (source.digest or {})
     counts = []
+    expect_as_written(folder.program, folder.environment, folder.inputs, folder.outputs, folder.processes)
     for name, path, resource in (
         (INPUTS, folder.inputs, manifest.dependency(INPUTS)),
         (OUTPUTS, folder.outputs, manifest.byproduct(OUTPUTS)),

@@ -16,7 +16,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.runs.predicate_check import check_members, check_source, check_times, expect_equal
+from ndrepro.execution.runs.predicate_check import (
+    check_members,
+    check_source,
+    check_times,
+    expect_as_written,
+    expect_equal,
+)
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
 from ndrepro.protocol.recorded.environment import SCRIPT
@@ -85,6 +91,7 @@ def environment(root: Path, manifest: Manifest) -> CheckResult:
     """10: packages, variables and machine are those that were captured."""
     start, end = captured_environment(RunFolder(root))
     check_environment(manifest, start, end)
+    expect_as_written(RunFolder(root).environment)
     moments = {"start": start, "end": end}
     known = {when: seal.get("variables", seal) for when, seal in moments.items()}
     for when, recorded in manifest.internal_parameters["variables"].items():
