@@ -19,10 +19,10 @@ class DataRecord:
     """The recorded facts that say which data a run read.
 
     ``name`` is the data set's, with so many ``classes``; ``train_images`` were trained on, ``scored_images`` gave every
-    epoch's test results: test images, or the validation images in their place. ``official``: whether the files are the
-    published ones; ``None`` where that is not known. ``files`` is the SHA-256 of the listing of all files, ``contents``
-    the digests (training, test) of decoded images or of photographs with their labels, by ``LABELLED`` and ``PIXELS``;
-    ``uncompressed`` those of files in archives.
+    epoch's test results: test images, or in their place training images that were ``held_out``. ``official``: whether
+    the files are the published ones; ``None`` where that is not known. ``files`` is the SHA-256 of the listing of all
+    files, ``contents`` the digests (training, test) of decoded images or of photographs with their labels, by
+    ``LABELLED`` and ``PIXELS``; ``uncompressed`` those of files in archives.
     """
 
     name: str
@@ -33,6 +33,7 @@ class DataRecord:
     files: str
     contents: Mapping[str, tuple[str, str]]
     uncompressed: frozenset[str]
+    held_out: bool = False
 
     @classmethod
     def read(cls, path: Path) -> DataRecord:
@@ -56,6 +57,7 @@ class DataRecord:
             files=found.member("tree_sha256").sha256(),
             contents={name: _of_splits(found.member(name)) for name in names},
             uncompressed=frozenset(packed.values()),
+            held_out="validation_images" in document,
         )
 
 

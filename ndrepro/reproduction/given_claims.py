@@ -18,6 +18,9 @@ from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at, text
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 
+# of a command in a claim, which has more to say
+_COMMAND = 1000
+
 
 def given_claims(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
     """Those that can be made before the program starts. Raises StorageError for folders nested too deeply."""
@@ -35,7 +38,7 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     the command.
     """
     code, differences = prepared.execution.code, prepared.place.differences
-    words = [f"command: {shlex.join(prepared.command.words)}", *prepared.environment.scripts]
+    words = [f"command: {bounded(shlex.join(prepared.command.words), _COMMAND)}", *prepared.environment.scripts]
     if prepared.place.standard_input is not None and (file := prepared.command.standard_input) is not None:
         words += [f"standard input: {file.path}"]
     words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]

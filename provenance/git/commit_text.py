@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 
 _OID = re.compile(rb"[0-9a-f]{40}|[0-9a-f]{64}")
-_PERSON = re.compile(rb"[^<>]* <[^<>]*> (?:0|[1-9][0-9]*) [+-][0-9]{4}")
+# without what git trims: blanks around a name, or a zone of -0000
+_PERSON = re.compile(rb"(?:[^<> ]+ )+<[^<>]*> (?:0|[1-9][0-9]*) (?!-0000)[+-][0-9]{4}")
 # gitformat-commit
 # lines of printable ASCII and letters of Latin-1, without blanks at their ends; the last one is not empty
 _SHOWN = re.compile(
@@ -37,7 +38,7 @@ def unread_parts(content: bytes) -> Iterator[str]:
     text, hidden, _ = message.partition(b"\0")
     if hidden:
         yield "text after a NUL character"
-    if not _shows(seen.get(b"author", b"") + b"\n" + text):
+    if text.startswith(b"\n") or not _shows(seen.get(b"author", b"") + b"\n" + text):
         yield "characters that may not show"
 
 

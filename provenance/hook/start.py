@@ -63,6 +63,7 @@ class ProcessObserver:
             try:
                 if unobserved := started_without_hook(event, arguments):
                     self._process.note(UNOBSERVED, unobserved)
+                    self._process.write()  # it may end by os._exit
             except Exception as error:
                 self._process.note("started programs", error)
             if event == "os.exec":

@@ -332,6 +332,12 @@ UNREAD: dict[str, tuple[Callable[[Stranger], None], str]] = {
     "a message that ends": (of_commit("first", "first\0 0.9999"), "text after a NUL character (commits: 1)"),
     "blanks": (of_commit("first", "first \u200b 0.9999"), "characters that may not show (commits: 1)"),
     "selectors": (of_commit("first", "first 0.9999" + "\U000e0101" * 99), "characters that may not show (commits: 1)"),
+    "blanks around a name": (of_commit("author a", "author 0.9999  "), "header author (commits: 1)"),
+    "no time zone": (
+        of_commit("committer", "committer 0.9999 <a> 1 -0000\ncommitter"),
+        "header committer (commits: 1)",
+    ),
+    "lines before": (of_commit("\n\n", "\n\n\n\n0.9999"), "characters that may not show (commits: 1)"),
     "empty lines": (of_commit("first\n", "first 0.9999" + "\n" * 99), "characters that may not show (commits: 1)"),
     "text after the time zone": (of_commit("\ncommitter", " 0.9999\ncommitter"), "header author (commits: 1)"),
     "a committer": (of_commit("committer a", "committer 0.9999"), "another committer than its author"),

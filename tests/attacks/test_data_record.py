@@ -29,12 +29,14 @@ from dishonest_author import (
 from PIL import Image
 from real_runs import Bench
 
+from ndrepro.analysis.verdicts.data_evidence import compare_data
 from ndrepro.analysis.verdicts.reproduction_claims import evaluation_implied
 from ndrepro.analysis.verdicts.reproduction_verdict import judge
 from ndrepro.execution.reproduce.reexecute import execute
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, run
 from ndrepro.execution.sandbox.sandbox import AUTO, choose
+from ndrepro.protocol.data_record import PIXELS, DataRecord
 from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
@@ -228,3 +230,11 @@ def test_data_of_no_published_digest_are_named_by_the_repetition(honest: Finishe
         "published files"
         not in next(c for c in judge(honest.folder, honest.folder).claims if c.name == "data").evidence
     )
+
+
+def test_images_of_the_user_s_own_are_counted_and_held_out_ones_are_said_to_be_scored() -> None:
+    """Before: "the same pixels and labels", whether four of a hundred test images were scored, or none."""
+    own = DataRecord("own", 3, 259, 4, None, "0" * 64, {PIXELS: (OTHER["train"], OTHER["test"])}, frozenset())
+    assert compare_data(own, own).words.endswith("images: 259 for training, 4 scored")
+    held = compare_data(replace(own, held_out=True), replace(own, held_out=True)).words
+    assert "no test image was scored: its test results are those of 4 training images that were held out" in held

@@ -22,6 +22,7 @@ KEPT_OUT = {
     "by a shell": "os.system(f'{sys.executable} -B -E child.py')",
     "by a variable that is removed": "del os.environ['PYTHONPATH']; subprocess.run([sys.executable, 'child.py'])",
     "by a tool": "subprocess.run(['timeout', '60', sys.executable, 'child.py'], env={'PATH': os.environ['PATH']})",
+    "by a process without an end": "subprocess.run([sys.executable, '-I', 'child.py']); os._exit(0)",
     "by spawn": "os.waitpid(os.posix_spawn(sys.executable, [sys.executable, '-sS', 'child.py'], os.environ), 0)",
 }
 

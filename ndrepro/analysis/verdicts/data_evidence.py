@@ -31,11 +31,15 @@ class DataEvidence:
 
 def compare_data(then: DataRecord, now: DataRecord) -> DataEvidence:
     """The run's record beside the repetition's, in words that say where they are not known to be the published data, or
-    fewer images than were published.
+    fewer images than were published; of the user's own data how many, and where no test image was scored.
     """
     found, published = _compare(then, now), DATASETS.get(then.name)
+    if then.held_out:
+        words = f"no test image was scored: its test results are those of {then.scored_images:,} training images"
+        found = replace(found, words=f"{found.words}; {words} that were held out")
     if published is None:
-        return found
+        words = f"images: {then.train_images:,} for training, {then.scored_images:,} scored"
+        return replace(found, words=f"{found.words}; {words}")
     counts = (
         ("training", then.train_images, published.train_images),
         ("scored", then.scored_images, published.test_images),
