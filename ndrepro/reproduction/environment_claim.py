@@ -97,5 +97,9 @@ def _modules_in_place(prepared: ProgramPlan, repetition: RunFolder) -> Iterator[
     searched = [*(entry for each in processes for entry in each.search_path), "", *map(os.path.dirname, words)]
     place, environment = prepared.place, prepared.environment.importable
     return modules_in_place(
-        str(place.place), str(place.working_folder), (file.path for file in read), searched, environment
+        str(place.place),
+        str(place.working_folder),
+        {file.path for file in read} - {*prepared.words},
+        searched,
+        environment,
     )

@@ -40,6 +40,8 @@ START_MODULES = ("sitecustomize", "usercustomize")
 _NAMED = 100
 _CODE_LINE = re.compile(r"^import[ \t]", re.MULTILINE)
 # executable mappings that are no files of anybody's: devices, and libffi's own pages
+# where compilers keep what they generate
+COMPILERS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 _NO_FILES = ("/dev/", "/memfd:libffi", "/SYSV", "/anon_hugepage")
 _PRELOADS = ("LD_PRELOAD", "LD_AUDIT")
 _PRELOAD_FILE = "/etc/ld.so.preload"
@@ -100,13 +102,13 @@ def survey(
     libraries: Iterable[str],
     variables: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Sort the files that a process executes.
+    """Sort the files that a process executes, which has these environment variables.
 
     Returns ``foreign``: {path: {kind, sha256}}, the first hundred by path; ``count`` of all; ``system``: {path: sha256}
     of the libraries from the system and the interpreter's installation; where there are any, ``compiled``: how many
     files torch's compiler wrote, and ``unrecorded``: how many are, or may be, of distributions without a RECORD.
     """
-    found = _Survey(list(installed), own, folders)
+    found = _Survey(list(installed), own, folders, variables)
     for kind, paths in (("module", modules), ("library", libraries)):
         for path in paths:
             if os.path.isabs(path) and not path.startswith(_NO_FILES):
@@ -129,14 +131,16 @@ def merged(*looks: Any) -> Any:
 
 
 class _Survey:
-    def __init__(self, installed: list[Metadata], own: Path, folders: InterpreterFolders) -> None:
+    def __init__(
+        self, installed: list[Metadata], own: Path, folders: InterpreterFolders, variables: Mapping[str, str]
+    ) -> None:
         self.installed = installed
         self.foreign: dict[str, str] = {}
         self.system: set[str] = set()
         self.compiled = 0
         self._own = tuple(f"{own / name}{os.sep}" for name in ("ndrepro", "provenance"))
         self._known = tuple(f"{each}{os.sep}" for each in (folders.installation, *_SYSTEM))
-        self._compiler = tuple(_compiler_folders())
+        self._compiler = tuple(_compiler_folders(variables))
         self._sites = _sites(installed, folders.site)
 
     def sort(self, path: str, kind: str) -> None:
@@ -246,10 +250,10 @@ def _preloads(variables: Mapping[str, str]) -> Iterator[str]:
         yield from filter(None, re.split(r"[:\s]+", line.partition("#")[0]))
 
 
-def _compiler_folders() -> Iterator[str]:
+def _compiler_folders(variables: Mapping[str, str]) -> Iterator[str]:
     """Where torch.compile and triton keep what they generate."""
-    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
-        if folder := os.environ.get(name):
+    for name in COMPILERS:
+        if folder := variables.get(name):
             yield f"{os.path.realpath(folder)}{os.sep}"
     yield os.path.join(os.path.realpath(tempfile.gettempdir()), "torchinductor_")
     yield os.path.join(os.path.realpath(os.path.expanduser("~")), ".triton", "")

@@ -33,9 +33,21 @@ _DELETED = " (deleted)"
 
 
 class Witness:
-    """Looks at the processes below this one that run ``python`` and have ``word`` in their command line."""
+    """Looks at the processes below this one that run ``python`` and have ``word`` in their command line.
 
-    def __init__(self, python: str, word: str, own: Path, least_seconds: float = _LEAST_SECONDS) -> None:
+    ``variables`` are those that they get beside this one's: of all of them the folders of compilers count.
+    """
+
+    def __init__(
+        self,
+        python: str,
+        word: str,
+        own: Path,
+        variables: Mapping[str, str] | None = None,
+        least_seconds: float = _LEAST_SECONDS,
+    ) -> None:
+        given = {**os.environ, **(variables or {})}
+        self._caches = {name: given[name] for name in foreign_code.COMPILERS if name in given}
         self._word = os.fsencode(word)
         self._own = own
         self._folders = InterpreterFolders.of(python)
@@ -79,7 +91,7 @@ class Witness:
             return {"imported_files": missing, "loaded_code": missing}
         self._compare()
         installed = self._installed.values()
-        survey = foreign_code.survey(installed, self._own, self._folders, (), self._libraries, {})
+        survey = foreign_code.survey(installed, self._own, self._folders, (), self._libraries, self._caches)
         rows = (*self._sources, *self._mapped)
         names = sorted({row.distribution for row in rows})
         files = {"imported": names, "checked": len(rows), "edited": dict(sorted(self._edited.items()))}

@@ -337,9 +337,10 @@ _ABSENT = _Absent()
 
 def _distance(before: Any, after: Any) -> float:
     """0 for equal values, the relative difference of two numbers, infinity for anything else."""
-    if before == after or repr(before) == repr(after):
+    truth = isinstance(before, bool), isinstance(after, bool)  # true is no number
+    if (before == after and truth[0] is truth[1]) or repr(before) == repr(after):
         return 0.0
-    if not (isinstance(before, int | float) and isinstance(after, int | float)):
+    if any(truth) or not (isinstance(before, int | float) and isinstance(after, int | float)):
         return math.inf
     try:
         span = abs(before - after) / max(abs(before), abs(after))

@@ -112,7 +112,9 @@ class ProgramPlan:
         top, place = self.command.top or self.command.working_folder, self.place.place
         kept: list[str] = []
         lost: list[str] = []
-        for entry in filter(None, self.recorded_search_path.split(os.pathsep)):
+        # an empty one is the folder that Python is started in
+        entries = self.recorded_search_path.split(os.pathsep) if self.recorded_search_path else []
+        for entry in (entry or os.curdir for entry in entries):
             # one that is relative is looked for in the folder that Python is started in, and stays as it is
             relative = not os.path.isabs(entry)
             here = self.place.working_folder / entry if relative else Path(_moved(entry, top, place))

@@ -44,7 +44,7 @@ _LEADS_OUT = "a link of the recorded code leads out of it"
 # folders of installed distributions
 PACKAGES = ("site-packages", "dist-packages")
 # what matplotlib found of the machine's fonts, and looks for again
-FONT_LIST = re.compile(r"/\.cache/matplotlib/fontlist-[\w.-]+\.json\Z", re.ASCII)
+_FONT_LIST = re.compile(r"/\.cache/matplotlib/fontlist-[\w.-]+\.json\Z", re.ASCII)
 
 
 class RecordedInputs:
@@ -155,7 +155,7 @@ class RecordedInputs:
 
     def _is_of_environment(self, file: ProgramFile, path: Path, here: Path | None) -> bool:
         """Whether an input belongs to the machine or to an installation, and not to the program."""
-        if path in settings_of_the_system() or FONT_LIST.search(str(path)):
+        if path in settings_of_the_system() or _FONT_LIST.search(str(path)):
             return True
         if any(part in (*PACKAGES, "__pycache__") for part in path.parts):
             return True

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ndrepro.execution.program_reproduction.data_elsewhere import digest_of
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
-from ndrepro.execution.program_reproduction.recorded_inputs import FONT_LIST, PACKAGES, is_inside
+from ndrepro.execution.program_reproduction.recorded_inputs import PACKAGES, is_inside
 from ndrepro.execution.sandbox.confinement import is_of_the_system, settings_of_the_system
 from ndrepro.protocol.program_record import is_below
 
@@ -29,7 +29,7 @@ def _places(path: Path, plan: ProgramPlan) -> Iterator[Path]:
     top, place = plan.command.top or plan.command.working_folder, plan.place.place
     if is_below(path, top) and is_inside(here := place / os.path.relpath(path, top), place):
         yield here
-    if path in settings_of_the_system() or is_of_the_system(path) or FONT_LIST.search(str(path)):
+    if path in settings_of_the_system() or is_of_the_system(path):
         yield path
     yield from (each.with_name(path.name) for each in plan.environment.interpreters)
     for number, part in enumerate(path.parts, 1):

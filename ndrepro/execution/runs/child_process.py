@@ -103,7 +103,9 @@ def compiled_code(request: Request, code: Path) -> dict[str, str]:
 
 def witness_of(request: Request, folder: RunFolder, code: Path) -> Witness | None:
     """Who looks at the child from outside while it runs; nobody into a container."""
-    return None if request.container is not None else Witness(child_python(request), str(folder.root.absolute()), code)
+    if request.container is not None:
+        return None
+    return Witness(child_python(request), str(folder.root.absolute()), code, compiled_code(request, code))
 
 
 def keep_bytecode(request: Request, modules: Iterable[str]) -> None:

@@ -10,6 +10,8 @@ import torch
 from deconv_shapes import with_fast_kernel
 from real_runs import Bench
 
+from ndrepro.analysis.verdicts.code_claim import code_concerns
+from ndrepro.execution.runs.run_lookup import read_recorded
 from ndrepro.protocol.errors import DeviceError, NdreproError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.study.study_schema import from_document
@@ -151,7 +153,8 @@ def test_flags_say_what_reductions_may_be_in_bfloat16() -> None:
     reason="compiling costs half a minute of processor: in CI, or with NDREPRO_TEST_COMPILER=1",
 )
 def test_a_compiled_run_computes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("NDREPRO_CACHE", str(tmp_path / "kernels"))
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
     bench = Bench(tmp_path)
     few = {"deconv.n_iter": "1"}  # fewer kernels to make
@@ -160,6 +163,8 @@ def test_a_compiled_run_computes_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     assert plain.scores is not None and compiled.scores is not None
     assert compiled.scores.test_loss == pytest.approx(plain.scores.test_loss, rel=1e-2)
     assert list((tmp_path / "kernels").rglob("*.cpp")), "kernels were made"
+    # by the recorder, too, who finds them where it had them kept
+    assert not code_concerns(read_recorded(compiled.folder).manifest)
     diverging = {**few, "learning_rate": "1e30"}
     plain, compiled = (bench.run("mlp512_nd_1_digits", **diverging, compile=each) for each in ("false", "true"))
     assert str(compiled.error) == str(plain.error), "the same step and layer"
