@@ -19,6 +19,7 @@ from ndrepro.execution.programs.declared_files import declared_files
 from ndrepro.execution.sandbox.confinement import INSIDE, Confinement
 from ndrepro.protocol.errors import EnvironmentMissing, SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import write_json
 from ndrepro.protocol.program_record import ProgramRecord
 from provenance.attestation import packages
 from provenance.attestation.manifest import SOURCE
@@ -298,7 +299,7 @@ def test_recorded_variables_reach_nothing_outside_of_the_sandbox(
     os.mkfifo(tmp_path / "fifo")
     document = json.loads(run.environment.read_text())
     document["variables"]["recorded"]["TZ"] = f":{tmp_path / 'fifo'}"
-    run.environment.write_text(json.dumps(document))
+    write_json(run.environment, document)
     author.claim(run, machine={**manifest_of(run).machine, **packages.machine(document, {})})
     assert author.reproduce(run).verdict == "identical"
 

@@ -47,7 +47,7 @@ _MOVES_RESULTS = ("PYTHONHASHSEED", "SOURCE_DATE_EPOCH", *BEHAVIOUR_OF_PYTHON)
 # given in another way (the first two), or without a part in what a program computes: places of the author's machine,
 # and what Python prints or writes beside results
 _MOVE_NOTHING = (
-    *("HOME", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV", "NDREPRO_HOME"),
+    *("HOME", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV", "NDREPRO_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"),
     *("CONDA_DEFAULT_ENV", "CONDA_EXE", "CONDA_PREFIX", "CONDA_PROMPT_MODIFIER", "CONDA_PYTHON_EXE", "CONDA_SHLVL"),
     *(
         "PYTHONDONTWRITEBYTECODE",

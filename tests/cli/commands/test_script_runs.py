@@ -88,7 +88,7 @@ def test_it_is_no_row_of_a_table_and_not_refused_either(run: ScriptRun, own_home
 
 def test_a_policy_names_it(ndrepro: Callable[..., Answer], run: ScriptRun) -> None:
     (key,) = (each["keyid"] for each in ndrepro("keys", "list", "--json").json["keys"])
-    for pattern, code in (("fit*", 0), ("lenet_*", 1)):
+    for pattern, code in (("script:fit*", 0), ("fit*", 1), ("lenet_*", 1)):
         Path("policy.toml").write_text(
             f'title = "t"\n[signers.ada]\nkeys = ["{key}"]\nroles = ["author"]\nexperiments = ["{pattern}"]\n'
         )
