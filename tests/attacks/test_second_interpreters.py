@@ -129,7 +129,11 @@ def test_a_module_of_the_code_instead_of_an_installed_one_is_named(
 
 def test_a_module_of_a_package_of_the_code_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
-    files = {"profile.py": "import own.types\nopen('out.txt', 'w').write('0.6')\n", "own/__init__.py": ""}
+    files = {
+        "test/__init__.py": "",
+        "profile.py": "import own.types, test\nopen('out.txt', 'w').write('0.6')\n",
+        "own/__init__.py": "",
+    }
     author = Stranger.make(tmp_path / "a", {**files, "own/types.py": "", "types/notes.py": ""})
     run = author.record(sys.executable, "profile.py", outputs=("out.txt",))
     status, evidence = environment_of(author.reproduce(run))

@@ -4,8 +4,7 @@
 
 The recorder is that of ``ndrepro record``; its program runs in a private folder, in a sandbox where there is one, with
 the variables that were recorded and none of the reviewer's own. Standard input is the recorded file, if it was one that
-is here, else empty. Judging the two runs is
-``ndrepro.analysis.verdicts.program_verdict``'s part.
+is here, else empty. Judging the two runs is ``ndrepro.analysis.verdicts.program_verdict``'s part.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ def modules_in_place(
         searched: the entries of ``sys.path`` of all its processes.
         environment: the folders that its interpreter imports from.
     """
-    known = {*sys.stdlib_module_names, *(name for folder in environment for name in _modules(folder))}
+    # nobody imports Python's own tests, and many programs have a folder of that name
+    known = {*sys.stdlib_module_names, *(name for folder in environment for name in _modules(folder))} - {"test"}
     folders = {os.path.normpath(os.path.join(working_folder, entry)) for entry in searched} - {*environment}
     found = set()
     for path in (os.path.normpath(os.path.join(working_folder, each)) for each in read):

@@ -53,7 +53,7 @@ class RecordedInputs:
     Attributes:
         shown, mapped, missing, wanted, uncommitted, beside_commit, elsewhere, unlisted, of_environment: see
             ``PrivateFolder``.
-        places: where each input that is here is found, by the recorded file.
+        places: where each input that was brought is found, by the recorded file.
     """
 
     def __init__(
@@ -126,11 +126,8 @@ class RecordedInputs:
         """
         path = self._recorded / file.path
         here = self._here(path)
-        of_git = self._has_commit and is_of_git(file.path)
-        if of_git or self._is_of_environment(file, path, here):
+        if (self._has_commit and is_of_git(file.path)) or self._is_of_environment(file, path, here):
             self.of_environment.append(file)
-            if not of_git:
-                self.places[file] = path
             return
         self.wanted += 1
         if not self._has_commit and here is not None and self._unpack(file, here):
