@@ -62,7 +62,8 @@ def test_an_honest_package_that_is_installed_editable_is_reproduced(author: Stra
     author.git("commit", "-qam", "later")
     found = author.reproduce(run)
     assert found.verdict == "identical", found.judgements
-    assert statuses(found)["environment"] == "checked"
+    # before: "not read this time, as far as was seen: src/mypkg/..."
+    assert statuses(found)["environment"] == statuses(found)["inputs"] == "checked", found.judgements
 
 
 FINDER = """

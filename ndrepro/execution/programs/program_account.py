@@ -58,6 +58,7 @@ class Repetition:
         place: a private folder, the only one from which outputs and metrics are read.
         readable: what else it was shown to read.
         importable: the folders of its interpreter's search path, from which distributions are read.
+        mapped: paths under which it was shown files of ``place``, such as those of an editable installation.
     """
 
     origin: Resource
@@ -66,6 +67,12 @@ class Repetition:
     place: Path
     readable: tuple[Path, ...]
     importable: frozenset[str]
+    mapped: Mapping[Path, Path]
+
+    def found(self, path: str) -> str:
+        """Where a file is that the program opened by a path."""
+        shown = next((shown for shown in self.mapped if Path(path).is_relative_to(shown)), None)
+        return path if shown is None else str(self.mapped[shown] / os.path.relpath(path, shown))
 
     @property
     def written(self) -> tuple[Path, ...]:
@@ -217,7 +224,7 @@ class ProgramAccount:
 
     def _record_inputs(self, opened: Iterable[str], outputs: Outputs) -> None:
         written = {str(self._working_folder / file.path): file for file in outputs.files if file.written}
-        opened = list(opened)
+        opened = [path if self._repetition is None else self._repetition.found(path) for path in opened]
         within = None if self._repetition is None else self._repetition.read
         keep = self._folder if self._repetition is None and not self._commit else None
         words = self._command.words
