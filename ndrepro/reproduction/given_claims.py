@@ -83,8 +83,8 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) 
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
     found = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES))) if repetition.inputs.exists() else ()
     read = {file.path for file in found} | {file.path for file in place.of_environment}
-    # what the sandbox shows under another path is not there for the recorder
-    read |= {str(path) for path in place.mapped} | {str(path) for path in place.mapped.values()}
+    # what the sandbox shows under another path is read where it is
+    read |= {str(shown) for shown, path in place.mapped.items() if str(path) in read}
     if place.standard_input is not None and prepared.command.standard_input is not None:  # a copy's path was read now
         read.add(prepared.command.standard_input.path)
     unread = [file.path for file in prepared.command.inputs if file.path not in read]

@@ -104,3 +104,26 @@ def test_files_beyond_the_list_are_said_to_be_there(tmp_path: Path, monkeypatch:
     (claim,) = (each for each in found.judgements[0].claims if each.name == "inputs")
     assert (found.verdict, claim.status) == ("identical", "not checked")
     assert "not listed now: 6 more files were opened" in claim.evidence
+
+
+def test_an_input_that_is_handed_in_and_never_opened_is_named(tmp_path: Path) -> None:
+    """Before: whatever the sandbox showed under another path counted as read."""
+    path = tmp_path / "orig" / "x.txt"
+    path.parent.mkdir()
+    path.write_text("0.5")
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write('0.9999')\n"})
+    run = author.record(outputs=("o",))
+    listed = {"path": str(path), "how": "opened", "size": 3, "sha256": file_digest(path).sha256}
+    author.claim_inputs(run, lambda files: sorted([*files, listed], key=lambda each: str(each["path"])))
+    path.parent.rename(tmp_path / "handed")
+    for reads_it in (False, True):
+        if reads_it:
+            path.parent.mkdir()
+            (tmp_path / "handed/x.txt").rename(path)
+            author = Stranger.make(tmp_path / "b", reads(path))
+            run = author.record(outputs=("o",))
+            path.parent.rename(tmp_path / "again")
+        found = author.reproduce(run, data=tmp_path / ("again" if reads_it else "handed"))
+        (claim,) = (each for each in found.judgements[0].claims if each.name == "inputs")
+        assert found.verdict == "identical" and (claim.status == "checked") is reads_it, claim
+        assert reads_it or f"not read this time, as far as was seen: {path}" in claim.evidence

@@ -213,7 +213,7 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
             plan.place.place,
             tuple(plan.place.shown),
             plan.environment.importable,
-            plan.environment.mapped,
+            {**plan.environment.mapped, **plan.place.mapped},
         ),
     )
     runs, home = RunsFolder(runs.root.absolute()), home.absolute()

@@ -58,7 +58,7 @@ class Repetition:
         place: a private folder, the only one from which outputs and metrics are read.
         readable: what else it was shown to read.
         importable: the folders of its interpreter's search path, from which distributions are read.
-        mapped: paths under which it was shown files of ``place``, such as those of an editable installation.
+        mapped: paths under which it was shown files of ``place`` or ``readable``: of an editable installation, say.
     """
 
     origin: Resource
