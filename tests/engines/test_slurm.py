@@ -190,7 +190,7 @@ def test_forty_tasks_submitted_twice_by_mistake_end_done_or_named(study: Study) 
     large = '{ arch = "resnet18d", method = "bn", train_images = 64, batch_size = 64, seed = 1 }'
     starved = '{ method = "nd", seed = 18 }'
     # first, so that the others run while it waits
-    late = '{ method = "nd", seed = 19, epochs = 60, checkpoint_epochs = 1 }'
+    late = '{ method = "nd", seed = 19, epochs = 200, checkpoint_epochs = 1 }'
     needs = "\n".join(
         f"[[resources]]\n{each}"
         for each in (
@@ -215,8 +215,8 @@ def test_forty_tasks_submitted_twice_by_mistake_end_done_or_named(study: Study) 
     assert all(task["reason"] not in ("", "None") for task in waiting["slurm"]), waiting  # type: ignore[attr-defined]
     study.cluster.ask("scontrol", "update", f"nodename={nodes}", "state=resume")
     # halted until Slurm's own clock has warned it
-    real_slurm.until(lambda: any("lenet_nd_60" in str(each.root) for each in study.folders()), "the long run", 400)
-    (halted,) = (each for each in study.folders() if "lenet_nd_60" in str(each.root))
+    real_slurm.until(lambda: any("lenet_nd_200" in str(each.root) for each in study.folders()), "the long run", 400)
+    (halted,) = (each for each in study.folders() if "lenet_nd_200" in str(each.root))
     real_slurm.until(lambda: bool(halted.checkpoint_steps()), "a checkpoint", 180)
     send(signal.SIGSTOP, f"ndrepro.training {halted.root}")
     study.wait_warned()
