@@ -158,7 +158,7 @@ def program_conditions_claim(then: Manifest, again: Manifest, packages: Mapping[
     same = "GPUs, processor, cores, C library, Python, packages that compute and the known variables that move numbers"
     lines = [*_differences(then, again), *_differences_of_programs(then, again)]
     lines += [line for name, line in packages.items() if _is_computing(name)]
-    others = "paths, process numbers, times of files and what of /etc is shown are the sandbox's own"
+    others = "paths, process numbers, times of the files of the code and what of /etc is shown are the sandbox's own"
     return _conditions_claim(lines, f"{same} are those recorded; {others}")
 
 
