@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
 from ndrepro.execution.program_reproduction.modules_in_place import modules_in_place
-from ndrepro.execution.program_reproduction.recorded_command import python_of_script
+from ndrepro.execution.program_reproduction.recorded_command import listed_files, python_of_script
 from ndrepro.execution.program_reproduction.recorded_words import programs_of_the_code
 from ndrepro.execution.programs.interpreters import python_of
 from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramRecord, files_in
+from ndrepro.protocol.program_record import ProgramRecord
 from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.plurals import all_of, bounded
 from provenance.attestation.manifest import Manifest
 from provenance.errors import ProvenanceError
-from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.hook.started_programs import UNOBSERVED
 from provenance.observation.process_record import read_processes
 
@@ -89,7 +87,7 @@ def _modules_in_place(prepared: ProgramPlan, repetition: RunFolder) -> Iterator[
     """The modules of the code that the repetition imported in the place of others, as far as it was seen."""
     try:
         processes = read_processes(repetition.processes)
-        read = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES)))
+        read = listed_files(repetition.inputs)
     except (ProvenanceError, OSError):
         return iter(())
     # a process that left by os._exit says nothing of its search path: it begins with the folder of a word, or its own

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Sequence
 
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
+from ndrepro.execution.program_reproduction.recorded_command import listed_files
 from ndrepro.execution.program_reproduction.uncompared_inputs import uncompared_inputs
 from ndrepro.execution.program_reproduction.unread_files import unread_files
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import INPUTS, ProgramRecord, files_in
+from ndrepro.protocol.program_record import INPUTS, ProgramRecord
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
 from ndrepro.text.plurals import all_of, bounded, plural
 from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at, text
-from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 
 # of a command in a claim, which has more to say
 _COMMAND = 1000
@@ -81,8 +80,7 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) 
     """
     place = prepared.place
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
-    found = files_in(json.loads(read_bounded(repetition.inputs, LOG_BYTES))) if repetition.inputs.exists() else ()
-    read = {file.path for file in found} | {file.path for file in place.of_environment}
+    read = {file.path for file in listed_files(repetition.inputs)} | {file.path for file in place.of_environment}
     # what the sandbox shows under another path is read where it is
     read |= {str(shown) for shown, path in place.mapped.items() if str(path) in read}
     if place.standard_input is not None and prepared.command.standard_input is not None:  # a copy's path was read now

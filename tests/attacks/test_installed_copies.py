@@ -7,13 +7,11 @@ enough for "recorded code" to be "checked".
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from captured_source import git
-from compared_runs import manifest
+from compared_runs import recorded_source
 
 from ndrepro.execution.reproduce import recorded_code as module
 from ndrepro.execution.reproduce import unread_source as unread_source_module
@@ -22,8 +20,7 @@ from ndrepro.execution.reproduce.recorded_code import recorded_code
 from ndrepro.execution.reproduce.unread_source import unread_source
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import ClaimCheck
-from provenance.attestation.manifest import Manifest, Resource
-from provenance.capture import source
+from provenance.attestation.manifest import Manifest
 
 HONEST, EVIL = "accuracy = 0.6\n", "# what follows is known\raccuracy = 0.9999\n"
 SITE = ".venv/lib/python3.11/site-packages"
@@ -94,17 +91,6 @@ def unpacked_at_the_top(author: Path) -> Path:
 PLACES = [ignored, tracked, subfolder, named_as_work_tree, empty_repository, unpacked_at_the_top]
 
 
-def recorded(top: Path, run: Path, **edited: Any) -> Manifest:
-    """What a manifest says of the code in ``top``, with members of its source ``edited``."""
-    captured = source.capture(top, run, packages=[top / "ndrepro", top / "provenance"], exclude=[])
-    code = captured.pop("code")
-    resources = (
-        Resource("source", digest={"gitCommit": captured["commit"]}, annotations={**captured, **edited}),
-        Resource("code", digest={"sha256": code["tree_sha256"]}, annotations=code),
-    )
-    return replace(manifest(), dependencies=resources)
-
-
 def claims_on(found: Manifest, run: Path) -> tuple[ClaimCheck, ...]:
     """The claim on the recorded code, and the one on files that nobody reads."""
     with recorded_code(found, run) as rebuilt:
@@ -115,7 +101,7 @@ def claims_on(found: Manifest, run: Path) -> tuple[ClaimCheck, ...]:
 def test_a_commit_of_the_repository_around_it(
     author: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Path], Path]
 ) -> None:
-    found = recorded(author, tmp_path / "run")
+    found = recorded_source(author, tmp_path / "run")
     monkeypatch.setattr(module, "CODE", author)
     assert [each.status for each in claims_on(found, tmp_path / "run")] == ["checked"], "the control: who runs it"
     monkeypatch.setattr(module, "CODE", put(author))
@@ -131,7 +117,7 @@ def test_a_false_commit_of_the_reviewer_s_code(
     """Before: "checked, unchanged, by its digest", since nothing that git looked at was changed."""
     place = put(author)
     false = git(author, "rev-list", "--max-parents=0", "HEAD")
-    found = recorded(place, tmp_path / "run", commit=false, **CLEAN)
+    found = recorded_source(place, tmp_path / "run", commit=false, **CLEAN)
     monkeypatch.setattr(module, "CODE", place)
     (claim,) = claims_on(found, tmp_path / "run")
     assert claim.status == "flagged" and "not by the recorded source" in claim.evidence
@@ -145,14 +131,14 @@ def test_a_change_that_the_index_hides(
     git(author, "update-index", flag, "ndrepro/train.py", "provenance/c.py")
     project(author, HONEST)
     monkeypatch.setattr(module, "CODE", author)
-    (claim,) = claims_on(recorded(author, tmp_path / "run", **CLEAN), tmp_path / "run")
+    (claim,) = claims_on(recorded_source(author, tmp_path / "run", **CLEAN), tmp_path / "run")
     assert claim.status == "flagged" and "not by the recorded source" in claim.evidence
 
 
 def test_a_filter_of_the_repository_around_it(author: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: `git status` started it, with all of the reviewer's rights, before there was a sandbox."""
     place = tracked(author)
-    found = recorded(place, tmp_path / "run")
+    found = recorded_source(place, tmp_path / "run")
     (author / ".git/info").mkdir(exist_ok=True)
     (author / ".git/info/attributes").write_text("*.py filter=runs\n")
     git(author, "config", "filter.runs.clean", f"touch {tmp_path}/ran; cat")
@@ -171,7 +157,7 @@ def test_a_release_and_its_installed_copy(tmp_path: Path, monkeypatch: pytest.Mo
     official = project(tmp_path / "official", HONEST)
     git(tmp_path, "init", "-q", str(official))
     commit(official)
-    found = recorded(official, tmp_path / "run")
+    found = recorded_source(official, tmp_path / "run")
     installed = project(tmp_path / "reviewer" / SITE, HONEST)
     monkeypatch.setattr(module, "CODE", installed)
     monkeypatch.chdir(tmp_path)
@@ -188,7 +174,7 @@ def test_a_release_and_its_installed_copy(tmp_path: Path, monkeypatch: pytest.Mo
     for top in (official, installed):
         (top / "provenance/c.py").write_text(odd)
     commit(official)
-    another = recorded(official, tmp_path / "another")
+    another = recorded_source(official, tmp_path / "another")
     monkeypatch.setattr(unread_source_module, "CODE", installed)
     (installed / "ndrepro/train.py").write_text("accuracy = 0.7\n")
     (claim,) = claims_on(another, tmp_path / "another")  # of odd files those are read that are not the reviewer's own
@@ -203,7 +189,7 @@ def test_a_run_of_an_installed_copy(
 ) -> None:
     """Honest: it has no commit. Before, that was flagged, also where the reviewer has the very same code."""
     place = ignored(author) if in_repository else project(tmp_path / SITE, HONEST)
-    found = recorded(place, tmp_path / "run")
+    found = recorded_source(place, tmp_path / "run")
     monkeypatch.setattr(module, "CODE", place)
     (claim,) = claims_on(found, tmp_path / "run")
     assert claim.status == "not checked" and claim.evidence.endswith("not checked: the run recorded no commit")
@@ -217,7 +203,7 @@ def test_a_checkout_of_the_reviewer_s(tmp_path: Path, monkeypatch: pytest.Monkey
     official, place = project(tmp_path / "official", HONEST), tmp_path / "reviewer" / "checkout"
     git(tmp_path, "init", "-q", str(official))
     commit(official)
-    earlier = recorded(official, tmp_path / "run")
+    earlier = recorded_source(official, tmp_path / "run")
     project(official, f"{HONEST}mended = 1\n")
     commit(official)
     place.parent.mkdir()
@@ -230,6 +216,6 @@ def test_a_checkout_of_the_reviewer_s(tmp_path: Path, monkeypatch: pytest.Monkey
         git(place.parent, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(official), place.name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "CODE", place)
-    (claim,) = claims_on(recorded(place, tmp_path / "now"), tmp_path / "now")
+    (claim,) = claims_on(recorded_source(place, tmp_path / "now"), tmp_path / "now")
     assert claim.status == "checked" and claim.evidence.endswith("unchanged, by its digest")
     assert [each.status for each in claims_on(earlier, tmp_path / "run")] == ["checked"]

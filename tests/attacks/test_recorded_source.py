@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from captured_source import git
-from compared_runs import manifest
+from compared_runs import recorded_source
 
 from ndrepro.execution.reproduce import recorded_code as module
 from ndrepro.execution.reproduce.code_execution import RecordedCode
@@ -20,8 +20,7 @@ from ndrepro.execution.reproduce.recorded_code import code_digest, recorded_code
 from ndrepro.execution.reproduce.unread_source import unread_source
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.verdicts import ClaimCheck
-from provenance.attestation.manifest import Manifest, Resource
-from provenance.capture import source
+from provenance.attestation.manifest import Manifest
 from provenance.comparison.kept_source import differs
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.formats.digest import bytes_digest
@@ -49,17 +48,6 @@ def commit(top: Path) -> None:
     git(top, "commit", "-q", "--allow-empty", "-m", "x")
 
 
-def recorded(top: Path, run: Path, **edited: Any) -> Manifest:
-    """What a manifest says of the code as it is now, with members of its source ``edited``."""
-    captured = source.capture(top, run, packages=[top / "ndrepro", top / "provenance"], exclude=[])
-    code = captured.pop("code")
-    resources = (
-        Resource("source", digest={"gitCommit": captured["commit"]}, annotations={**captured, **edited}),
-        Resource("code", digest={"sha256": code["tree_sha256"]}, annotations=code),
-    )
-    return replace(manifest(), dependencies=resources)
-
-
 def claim_on(found: Manifest, run: Path) -> ClaimCheck:
     with recorded_code(found, run) as rebuilt:
         return rebuilt.claim
@@ -82,7 +70,7 @@ def yen(request: pytest.FixtureRequest, checkout: Path) -> Iterator[str]:
 def test_a_patch_of_a_file_in_another_encoding(checkout: Path, tmp_path: Path, yen: str) -> None:
     run = tmp_path / "run"
     (checkout / "ndrepro/train.py").write_text('accuracy = "\\" if 0 else "; accuracy = 0.9999 #"\n')
-    found = recorded(checkout, run)
+    found = recorded_source(checkout, run)
     annotations: dict[str, Any] = dict(found.dependencies[0].annotations or {})
     patch = run / "source.patch"
     patch.write_text(patch.read_text().replace('+accuracy = "\\"', '+accuracy = "\u00a5"'))
@@ -107,7 +95,7 @@ def test_line_ends_hide_no_other_conversion(checkout: Path, tmp_path: Path) -> N
         (checkout / name).parent.mkdir(exist_ok=True)
         (checkout / name).write_bytes(b"one\r\n" if name in names else b'accuracy = "\\"\n')
     commit(checkout)
-    found = recorded(checkout, tmp_path / "run")
+    found = recorded_source(checkout, tmp_path / "run")
     assert not differs(found.dependencies[0].annotations or {})
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(checkout), str(clone))
@@ -121,7 +109,7 @@ def test_an_untracked_copy_in_the_place_of_a_tracked_file(checkout: Path, tmp_pa
     """It replaced the commit's file, behind thirty other names of the plan."""
     run = tmp_path / "run"
     (checkout / "provenance/new.py").write_text("new = 1\n")
-    found = recorded(checkout, run)
+    found = recorded_source(checkout, run)
     take_back(checkout)
     assert claim_on(found, run).status == "checked", "the control: an honest untracked file"
     (run / "untracked" / place).parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +131,7 @@ def test_an_untracked_copy_in_the_place_of_a_tracked_file(checkout: Path, tmp_pa
 
 def test_names_that_differ_by_case_only(checkout: Path, tmp_path: Path) -> None:
     (checkout / "ndrepro/Train.py").write_text(EVIL)
-    found = recorded(checkout, tmp_path / "run")
+    found = recorded_source(checkout, tmp_path / "run")
     take_back(checkout)
     claim = claim_on(found, tmp_path / "run")
     assert claim.status == "not checked" and "differ by case only" in claim.evidence
@@ -154,7 +142,7 @@ def test_a_commit_of_no_history_that_the_reviewer_has(checkout: Path, tmp_path: 
     git(checkout, "checkout", "-q", "-b", "fork")
     (checkout / "ndrepro/train.py").write_text(EVIL)
     commit(checkout)
-    found = recorded(checkout, tmp_path / "run")
+    found = recorded_source(checkout, tmp_path / "run")
     git(checkout, "checkout", "-q", "-")
     claim = claim_on(found, tmp_path / "run")
     assert claim.status == "not checked" and "not in this program's own history" in claim.evidence
@@ -166,7 +154,7 @@ def test_a_commit_of_no_history_that_the_reviewer_has(checkout: Path, tmp_path: 
 
 def test_an_earlier_commit_s_code_is_named(checkout: Path, tmp_path: Path) -> None:
     """It has the faults that were mended since, such as a reader's that takes one data set of two: "checked" alone."""
-    found = recorded(checkout, tmp_path / "run")
+    found = recorded_source(checkout, tmp_path / "run")
     assert "earlier" not in claim_on(found, tmp_path / "run").evidence, "the control: this very commit"
     for name in ("ndrepro/train.py", "ndrepro/report/page.py", "README.md", "provenance/c.py"):
         (checkout / name).parent.mkdir(exist_ok=True)
@@ -177,14 +165,14 @@ def test_an_earlier_commit_s_code_is_named(checkout: Path, tmp_path: Path) -> No
     assert claim.evidence.endswith("; an earlier commit's code: 2 later commits here changed what trains")
     patched = tmp_path / "patched"
     (checkout / "ndrepro/report/page.py").write_text("other = 1\n")
-    late = recorded(checkout, patched)
+    late = recorded_source(checkout, patched)
     take_back(checkout)
     assert "earlier" not in claim_on(late, patched).evidence, "a patch of this commit"
 
 
 def test_no_digest_of_code_is_none_that_code_gives(checkout: Path, tmp_path: Path) -> None:
     """A link to nothing has no digest; before, that was equal to the one that was not recorded."""
-    found = recorded(checkout, tmp_path / "run")
+    found = recorded_source(checkout, tmp_path / "run")
     (checkout / "ndrepro/gone.py").symlink_to("nothing.py")
     commit(checkout)
     annotations = {**(found.dependencies[0].annotations or {}), "commit": git(checkout, "rev-parse", "HEAD")}
@@ -211,7 +199,7 @@ def unread(found: Manifest, run: Path) -> str:
 @pytest.mark.parametrize("name", ["ndrepro/train.py", "ndrepro/new.py"])
 def test_changed_source_that_nobody_sees_whole(checkout: Path, tmp_path: Path, name: str, data: str, why: str) -> None:
     (checkout / name).write_bytes(f"# changed\n{data}".encode())
-    found = recorded(checkout, tmp_path / "run")
+    found = recorded_source(checkout, tmp_path / "run")
     take_back(checkout)
     assert unread(found, tmp_path / "run") == (
         why and f"not checked: 1 that are no commit's of this checkout and are executed: {why} (1): {name}:2"
@@ -222,7 +210,7 @@ def test_plain_source_that_a_patch_encodes(checkout: Path, tmp_path: Path) -> No
     """A patch made by hand has another form than the recorder's: of the file's text it shows nothing."""
     run = tmp_path / "run"
     (checkout / "ndrepro/train.py").write_text(EVIL)
-    found = recorded(checkout, run)
+    found = recorded_source(checkout, run)
     (checkout / ".gitattributes").write_text("*.py binary\n")
     patch = git(checkout, "diff", "--binary", "ndrepro") + "\n\n"
     take_back(checkout)
@@ -239,7 +227,7 @@ def test_changed_source_behind_a_link(checkout: Path, tmp_path: Path) -> None:
     (checkout / "notes.txt").write_text(HONEST)
     commit(checkout)
     (checkout / "notes.txt").write_bytes(b"# note\r" + EVIL.encode())
-    found = recorded(checkout, tmp_path / "run")
+    found = recorded_source(checkout, tmp_path / "run")
     take_back(checkout)
     assert "a carriage return (1): notes.txt:1" in unread(found, tmp_path / "run")
 
@@ -249,7 +237,7 @@ def test_one_hidden_line_among_harmless_files(checkout: Path, tmp_path: Path) ->
     for number in range(60):
         (checkout / f"ndrepro/a{number}.py").write_text("# \u2026\n")
     (checkout / "ndrepro/train.py").write_text(f"accuracy = 0.6{' ' * 300}; {EVIL}")
-    found = recorded(checkout, tmp_path / "run")
+    found = recorded_source(checkout, tmp_path / "run")
     take_back(checkout)
     words = unread(found, tmp_path / "run")
     assert ": more than 200 columns (1): ndrepro/train.py:1; a wide gap (1): ndrepro/train.py:1; signs beyond" in words
@@ -261,7 +249,7 @@ def test_all_code_of_a_commit_that_the_reviewer_does_not_have(checkout: Path, tm
     git(checkout, "checkout", "-q", "-b", "fork")
     (checkout / "ndrepro/train.py").write_text(f"accuracy = 0.6{' ' * 300}; {EVIL}")
     commit(checkout)
-    found = recorded(checkout, tmp_path / "run")
+    found = recorded_source(checkout, tmp_path / "run")
     git(checkout, "checkout", "-q", "-")
     assert "more than 200 columns (1): ndrepro/train.py:1" in unread(found, tmp_path / "run")
     git(checkout, "merge", "-q", "fork")
@@ -273,7 +261,7 @@ def test_all_code_of_a_commit_that_the_reviewer_does_not_have(checkout: Path, tm
 def test_patched_and_untracked_files_are_named(checkout: Path, tmp_path: Path) -> None:
     (checkout / "ndrepro/train.py").write_text(EVIL)
     (checkout / "ndrepro/new.py").write_text(EVIL)
-    found = recorded(checkout, tmp_path / "run")
+    found = recorded_source(checkout, tmp_path / "run")
     changes = RecordedCode.of(found, tmp_path / "run").changes()
     assert changes == ("patched: ndrepro/train.py", "untracked: ndrepro/new.py")
 
@@ -291,7 +279,7 @@ def test_a_patch_that_git_takes_and_does_not_write(checkout: Path, tmp_path: Pat
     run = tmp_path / "run"
     for name in ("ndrepro/train.py", "provenance/c.py"):
         (checkout / name).write_text(EVIL)
-    found = recorded(checkout, run)
+    found = recorded_source(checkout, run)
     take_back(checkout)
     assert claim_on(found, run).status == "checked"
     text = SHOWS_OTHERWISE[how]((run / "source.patch").read_text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, Scores, write_json
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Builder, LedgerReference, Manifest, Resource
+from provenance.capture import source
 from provenance.formats.trail import TensorName, TrailWriter
 from provenance.recording.recorder import Recorder
 
@@ -248,3 +249,14 @@ def sign_pair_member(
         machine=found["machine"],
     )
     return folder
+
+
+def recorded_source(top: Path, run: Path, **edited: Any) -> Manifest:
+    """What a manifest says of the code in ``top`` as it is now, with members of its source ``edited``."""
+    captured = source.capture(top, run, packages=[top / "ndrepro", top / "provenance"], exclude=[])
+    code = captured.pop("code")
+    resources = (
+        Resource("source", digest={"gitCommit": captured["commit"]}, annotations={**captured, **edited}),
+        Resource("code", digest={"sha256": code["tree_sha256"]}, annotations=code),
+    )
+    return replace(manifest(), dependencies=resources)

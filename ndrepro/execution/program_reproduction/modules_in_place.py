@@ -11,7 +11,9 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from importlib.machinery import all_suffixes
 
-_INSTALLED = ("site-packages", "dist-packages")
+from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
+
+_SUFFIXES = tuple(all_suffixes())
 
 
 def modules_in_place(
@@ -30,7 +32,7 @@ def modules_in_place(
     folders = {os.path.normpath(os.path.join(working_folder, entry)) for entry in searched} - {*environment}
     found = set()
     for path in (os.path.normpath(os.path.join(working_folder, each)) for each in read):
-        if not path.startswith(f"{place}/") or not path.endswith(tuple(all_suffixes())):
+        if not path.startswith(f"{place}/") or not path.endswith(_SUFFIXES):
             continue
         for folder in folders:
             first = os.path.relpath(path, folder).split(os.sep)[0]
@@ -53,5 +55,5 @@ def _before(place: str, path: str) -> Iterator[tuple[str, str]]:
 
 def _modules(folder: str) -> Iterator[str]:
     """The names of what an interpreter imports from a folder of packages; those of the code may be in others."""
-    if os.path.basename(folder) in _INSTALLED and os.path.isdir(folder):
+    if os.path.basename(folder) in PACKAGE_FOLDERS and os.path.isdir(folder):
         yield from (name.partition(".")[0] for name in os.listdir(folder) if not name.endswith("-info"))

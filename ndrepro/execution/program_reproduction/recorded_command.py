@@ -113,9 +113,9 @@ class RecordedCommand:
     @classmethod
     def _of_program(cls, manifest: Manifest, folder: RunFolder) -> RecordedCommand:
         record = ProgramRecord.of(manifest)
-        written = [file for file in _listed(folder.outputs) or record.outputs if file.written]
+        written = [file for file in listed_files(folder.outputs) or record.outputs if file.written]
         # read after it was written: earlier releases list such a file among the inputs, too
-        read, top = _listed(folder.inputs) or record.inputs, _top(record.source)
+        read, top = listed_files(folder.inputs) or record.inputs, _top(record.source)
         places = {file: os.path.normpath(os.path.join(record.working_folder, file.path)) for file in (*read, *written)}
         own = {(places[file], file.sha256) for file in written}
         from_file = at(record.streams, "stdin") == "file"
@@ -222,7 +222,7 @@ def _data(record: ProgramRecord) -> Iterator[RecordedData]:
         yield RecordedData(path, str(listing) if known else "no listing was recorded")
 
 
-def _listed(path: Path) -> tuple[ProgramFile, ...]:
+def listed_files(path: Path) -> tuple[ProgramFile, ...]:
     """Every file that inputs.json or outputs.json lists, which are two of the run's signed files."""
     return files_in(json.loads(read_bounded(path, LOG_BYTES))) if path.is_file() else ()
 

@@ -27,6 +27,7 @@ from ndrepro.execution.program_reproduction.data_elsewhere import (
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData, is_of_git
 from ndrepro.execution.programs.input_files import OPENED, is_code, is_source
 from ndrepro.execution.sandbox.confinement import is_of_the_system, settings_of_the_system
+from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramFile, is_below
@@ -41,8 +42,6 @@ Judge = Callable[[Path], None]
 _COPY_BYTES = 256 << 20
 _OTHER_CODE = "the recorded commit has another file there, which nothing replaces"
 _LEADS_OUT = "a link of the recorded code leads out of it"
-# folders of installed distributions
-PACKAGES = ("site-packages", "dist-packages")
 # what matplotlib found of the machine's fonts, and looks for again
 _FONT_LIST = re.compile(r"/\.cache/matplotlib/fontlist-[\w.-]+\.json\Z", re.ASCII)
 
@@ -154,7 +153,7 @@ class RecordedInputs:
         """Whether an input belongs to the machine or to an installation, and not to the program."""
         if path in settings_of_the_system() or _FONT_LIST.search(str(path)):
             return True
-        if any(part in (*PACKAGES, "__pycache__") for part in path.parts):
+        if any(part in (*PACKAGE_FOLDERS, "__pycache__") for part in path.parts):
             return True
         script = os.path.dirname(os.path.normpath(path)) in self._programs and file.how == OPENED
         if script and file.copy is None and (here is None or not os.path.lexists(here)):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from ndrepro.execution.program_reproduction.data_elsewhere import digest_of
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
-from ndrepro.execution.program_reproduction.recorded_inputs import PACKAGES, is_inside
+from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
 from ndrepro.execution.sandbox.confinement import is_of_the_system, settings_of_the_system
+from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.protocol.program_record import is_below
 
 
@@ -33,5 +34,5 @@ def _places(path: Path, plan: ProgramPlan) -> Iterator[Path]:
         yield path
     yield from (each.with_name(path.name) for each in plan.environment.interpreters)
     for number, part in enumerate(path.parts, 1):
-        if part in PACKAGES:
+        if part in PACKAGE_FOLDERS:
             yield from (folder.joinpath(*path.parts[number:]) for folder in plan.environment.searched)
