@@ -24,7 +24,8 @@ from provenance.observation.process_record import read_processes
 def environment_claim(
     prepared: ProgramPlan, original: Original, again: Manifest, repetition: RunFolder, python: str
 ) -> ClaimCheck:
-    """Made when the program has ended: not checked where either run used more than the Python that was compared.
+    """Made when the program has ended: not checked where either run used more than the Python that was compared, or
+    the environment was rebuilt, of wheels that nobody has read.
 
     Args:
         again, repetition: the manifest and the folder of the repetition.
@@ -49,7 +50,8 @@ def environment_claim(
     words = "; ".join([bounded("; ".join(lines)) or words, *given.notes])
     if others:
         words = f"it also ran what is not compared: {all_of(dict.fromkeys(others))}; {words}"
-    return claim("environment", None if others or lines or not version else True, words)
+    checked = version and not (others or lines or given.packages)
+    return claim("environment", True if checked else None, words)
 
 
 def _others_than_recorded(manifests: Iterable[Manifest]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def claim(found: Reproduction, name: str) -> tuple[str, str]:
 
 
 BASE = f"home = {Path(sys.executable).resolve().parent}\ninclude-system-site-packages = false\n"
-BROUGHT = {
+BROUGHT: dict[str, tuple[dict[str, str], str, str]] = {
     "a start-up file": ({"textcolors.pth": REPLACES}, "checked", "executes textcolors.pth of textcolors"),
     "sitecustomize": ({"sitecustomize.py": REPLACES}, "checked", "sitecustomize.py of textcolors"),
     "a program": (
@@ -78,12 +79,9 @@ BROUGHT = {
 }
 
 
-@pytest.mark.parametrize(
-    ("what", "rebuilt"),
-    [*((what, True) for what in BROUGHT), ("a start-up file", False), ("another's file", False), ("a program", False)],
-)
+@pytest.mark.parametrize("what", BROUGHT)
 def test_code_that_another_distribution_brings_is_named(
-    tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, what: str, rebuilt: bool
+    tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Of one that the source does not import, and that changes what it does import."""
     more, status, words = BROUGHT[what]
@@ -91,8 +89,24 @@ def test_code_that_another_distribution_brings_is_named(
     author = Stranger.make(tmp_path / "a", {"train.py": TRAINS})
     run = author.record(str(environment(tmp_path / "authors", "tinystats", "textcolors")), "train.py", outputs=("o",))
     use(monkeypatch, environment(tmp_path / "reviewers", "tinystats", "textcolors"))
-    found = claim(author.reproduce(run, rebuild_env=rebuilt), "environment")
+    found = claim(author.reproduce(run), "environment")
     assert found[0] == status and words in found[1], found
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_rebuilt_environment_is_never_checked(tmp_path: Path, wheels: Path, listed: bool) -> None:
+    """Whatever is in its wheels, and their RECORDs. Before: "identical", checked, and the package was in no claim."""
+    package = {"tinystats/__init__.py": FALSE}
+    make_wheel(wheels, "textcolors", "2.1", more=package if listed else {})
+    if not listed:
+        with zipfile.ZipFile(wheels / "textcolors-2.1-py3-none-any.whl", "a") as archive:
+            archive.writestr(*package.popitem())
+    author = Stranger.make(tmp_path / "a", {"train.py": TRAINS})
+    run = author.record(str(environment(tmp_path / "authors", "tinystats", "textcolors")), "train.py", outputs=("o",))
+    found = author.reproduce(run, rebuild_env=True)
+    assert (found.verdict, (author.root / "o").read_text()) == ("identical", "0.9999")
+    status, words = claim(found, "environment")
+    assert status == "not checked" and "as recorded; 2 packages of the recorded versions installed from" in words, words
 
 
 @pytest.mark.parametrize("edited", [False, True])

@@ -6,6 +6,8 @@ Equal RECORDs say that two environments have the same distributions, and not whi
 * programs of distributions may have the names of the machine's;
 * of a file that two distributions list with different content, that of the one installed last is there;
 * a file may have been edited, or written by a distribution that does not list it.
+
+Of a rebuilt environment, whose author chose every wheel, this would say too little, and nothing of it is looked at.
 """
 
 from __future__ import annotations
@@ -23,8 +25,6 @@ from provenance.code.foreign_code import START_MODULES, startup_files
 from provenance.errors import DigestError
 from provenance.formats.digest_cache import DigestCache
 
-# larger ones are a few dozen libraries with most of the bytes
-_LARGEST = 16 << 20
 _OUTSIDE = ".."
 _PROGRAMS = "/usr/bin"
 # rows of RECORDs, each with its distribution
@@ -34,19 +34,18 @@ _Rows = list[tuple[Metadata, RecordedFile]]
 @dataclass(frozen=True)
 class EnvironmentFiles:
     """In words: what each start of Python executes, programs that the machine has, too, and files that are not those of
-    the distribution that lists them; ``uncompared`` counts those that are too large to be compared."""
+    the distribution that lists them."""
 
     startup: tuple[str, ...]
     programs: tuple[str, ...]
     doubtful: tuple[str, ...]
-    uncompared: int
 
 
-def look(folders: Iterable[Path], installed: Collection[Metadata], *, new: bool) -> EnvironmentFiles:
+def look(folders: Iterable[Path], installed: Collection[Metadata]) -> EnvironmentFiles:
     """Look through the ``installed`` distributions in the folders of a search path.
 
-    Of a ``new`` environment all files are compared with their RECORDs, of another one Python's source, whose digests
-    are remembered. Scripts are not, since conda writes them anew, and no ``.pth`` file that only leads to folders.
+    Python's source is compared with RECORDs, and its digests are remembered. Scripts are not, since conda writes them
+    anew, and no ``.pth`` file that only leads to folders.
     """
     caches = {folder: DigestCache(folder) for folder in {each.folder for each in installed}}
     listed = _listed(installed)
@@ -54,7 +53,6 @@ def look(folders: Iterable[Path], installed: Collection[Metadata], *, new: bool)
     compared = (".py", *map(str, startup))
     programs: list[str] = []
     doubtful: list[str] = []
-    uncompared = 0
     for path, rows in listed.items():
         owner, row = rows[0]
         outside = row.path.startswith(_OUTSIDE)
@@ -64,16 +62,14 @@ def look(folders: Iterable[Path], installed: Collection[Metadata], *, new: bool)
             doubtful.append(f"{row.path}: a file of the environment itself that {owner.name} lists")
         elif outside and _hides_one_of_the_machine(path):
             programs.append(f"{os.path.basename(path)} of {owner.name}")
-        elif row.sha256 and not outside and (path.endswith(compared) or (new and not path.endswith(".pth"))):
+        elif row.sha256 and not outside and path.endswith(compared):
             with suppress(OSError, DigestError):  # what is not there is not executed
-                if os.path.getsize(path) > _LARGEST:
-                    uncompared += 1
-                elif caches[owner.folder].sha256(row.path) != row.sha256:
+                if caches[owner.folder].sha256(row.path) != row.sha256:
                     doubtful.append(f"{row.path}: not the file that {owner.name} lists")
-    for cache in () if new else caches.values():
+    for cache in caches.values():
         cache.save()
     named = (f"{each.name} of {_names(listed[str(each)])}" if str(each) in listed else str(each) for each in startup)
-    return EnvironmentFiles(tuple(named), tuple(programs), tuple(doubtful), uncompared)
+    return EnvironmentFiles(tuple(named), tuple(programs), tuple(doubtful))
 
 
 def _hides_one_of_the_machine(script: str) -> bool:

@@ -7,7 +7,8 @@
 
 A rebuilt environment has no distribution that was not recorded, and those that no index can have (installed from a
 folder or a repository, or of unknown version) are left out and named. Wheels alone are installed, and its interpreter
-is not started here: an author chooses what is in it, and only the sandbox executes that.
+is not started here: an author chooses what is in it, and only the sandbox executes that. Nobody else vouches for it,
+so the claim on a rebuilt environment is never "checked".
 
 An interpreter is asked what it imports before there is a sandbox, so it must be one that the reviewer chose: a path
 that somebody else recorded is never executed, since it may lead to a file of his clone of their repository. uv is
@@ -32,7 +33,6 @@ from ndrepro.execution.program_reproduction.environment_files import Environment
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
 from ndrepro.execution.programs.interpreters import is_python, python_of
-from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.program_record import is_below
 from ndrepro.protocol.training_record import installed_distributions, recorded_distributions
@@ -51,6 +51,10 @@ _QUESTION = (
 )
 _SHOWN_LINES = 6
 _EDITABLE = "metadata and scripts of an editable installation"
+_OF_THE_INDEX = (
+    "of the recorded versions installed from the index: nobody has read what their wheels hold, which may stand in "
+    "each other's place or run at every start of Python; repeat it in an environment of your own to compare them"
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def find_environment(
     projects = dict.fromkeys((*editable, *by_modules))
     found_editable = editable_folders.look(projects, place, repositories, private, maps=maps)
     readable = (*(folder for folder in folders if folder not in editable), *found_editable.readable)
-    files = environment_files.look(folders, installed.installed.values(), new=False)
+    files = environment_files.look(folders, installed.installed.values())
     as_recorded, others = editable_folders.metadata_of_here(installed.installed.values(), place, repositories)
     behind = (named.parent,) if named is not None and found is not None and named.parent != found.parent else ()
     return ProgramEnvironment(
@@ -171,11 +175,7 @@ def rebuild_environment(
     else:
         executable = _executable(command, place, own=own)[0]
     packages = next(folder.glob("lib/python*/site-packages"))
-    version, searched, *_ = _asked(base)
-    installed = search([str(packages)])
-    unequal = dict(_different_distributions(command, manifest, version, installed))
-    own_folders = [path for path in map(Path, searched) if path.is_dir() and path.name not in PACKAGE_FOLDERS]
-    files = environment_files.look([*own_folders, packages], installed.installed.values(), new=True)
+    unequal = dict(_different_distributions(command, manifest, _asked(base)[0], search([str(packages)])))
     return ProgramEnvironment(
         executable,
         (base,),
@@ -183,8 +183,7 @@ def rebuild_environment(
         (folder,),
         packages=packages,
         unequal=unequal,
-        concerns=files.doubtful,
-        notes=tuple(_in_words(files)),
+        notes=(f"{plural(len(pins), 'package')} {_OF_THE_INDEX}",),
         scripts=tuple(_scripts(command, executable, [str(packages)]).values()),
     )
 
@@ -236,8 +235,6 @@ def _in_words(files: EnvironmentFiles) -> Iterator[str]:
         yield f"each start of Python executes {all_of(files.startup)}"
     if files.programs:
         yield f"it has programs that the machine has, too: {all_of(files.programs)}"
-    if files.uncompared:
-        yield f"{plural(files.uncompared, 'file')} of over 16 MiB not compared with RECORDs"
 
 
 def _is_own(path: Path) -> bool:
