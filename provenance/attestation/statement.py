@@ -4,7 +4,9 @@ A subject carries a name and a digest, and in-toto matches by digest only, so tw
 unnoticed. The signed predicate therefore lists every artifact with name, size and digest too, and ``verify`` compares
 the two lists; parsing alone does not.
 
-What is read is the bytes that were verified, whole and once: no part of a statement is taken from anywhere else.
+What is read is the bytes that were verified, whole and once: no part of a statement is taken from anywhere else. They
+have the one spelling that every recorder has written: blanks, escapes and the order of members would carry what no
+reader sees. Law: ``canonical_bytes(parse(b)) == b`` for every b that ``Statement.from_bytes`` reads.
 """
 
 from __future__ import annotations
@@ -68,8 +70,11 @@ class Statement:
         """The statement in a verified payload. Raises ManifestError naming the JSON path of what is wrong."""
         try:
             document = parse(payload)
+            as_written = canonical_bytes(document) == payload
         except CanonicalError as error:
             raise ManifestError(f"the statement is {error.message}", error.cure) from None
+        if not as_written:
+            raise ManifestError("the statement is not as a recorder writes it: no canonical JSON", "ask its author")
         members = Field(document).members(("_type", "subject", "predicateType", "predicate"))
         members["_type"].one_of((STATEMENT_TYPE,))
         schema = members["predicateType"].text()

@@ -3,8 +3,8 @@
     1 envelope       the manifest is a DSSE envelope
     2 signature      a trusted key signed exactly its payload, before it was rotated, revoked or expired; every trusted
                      signer is named, other signatures counted
-    3 statement      they are an in-toto statement of a known schema
-    4 subjects       subjects and artifacts agree, none twice, and no name leads out of the folder
+    3 statement      they are an in-toto statement of a known schema, as a recorder writes it
+    4 subjects       subjects and artifacts agree, sorted, none twice, and no name leads out of the folder
     5 present        every artifact is there as a regular file
     6 digests        every artifact has its size and digest
     7 nothing added  nothing else is in the folder but signatures by identities, each on this manifest by its form
@@ -205,7 +205,7 @@ def _signed_on(payload: bytes) -> str | None:
 
 
 def _statement(case: _Case) -> str:
-    """3: an in-toto statement of a known schema."""
+    """3: an in-toto statement of a known schema, as a recorder writes it."""
     case.statement = Statement.from_bytes(case.payload)
     run = case.statement.manifest.invocation_id
     # a folder may be renamed, so that its name is no failure; whose run it holds is said
@@ -214,7 +214,7 @@ def _statement(case: _Case) -> str:
 
 
 def _subjects(case: _Case) -> str:
-    """4: subjects and artifacts agree, none twice, and no name leads out of the folder or into a repository."""
+    """4: subjects and artifacts agree, sorted, none twice, and no name leads out of the folder or into a repository."""
     listed = [(artifact.path, artifact.sha256) for artifact in case.artifacts]
     subjects = [(subject.name, subject.sha256) for subject in case.statement.subjects] if case.statement else []
     for kind, names in (("subject", [name for name, _ in subjects]), ("artifact", [name for name, _ in listed])):
@@ -228,6 +228,8 @@ def _subjects(case: _Case) -> str:
     differ = sorted({name for name, _ in set(subjects) ^ set(listed)})
     if differ:
         raise _Failure(f"subjects and artifacts differ in {_names(differ)}")
+    if not subjects == listed == sorted(listed):
+        raise _Failure("subjects or artifacts are in another order than a recorder's", "ask its author")
     return f"{len(listed)} artifacts"
 
 

@@ -19,6 +19,7 @@ from ndrepro.protocol.messages import Evaluated, Scores, read_json
 from provenance.attestation.dsse import read_envelope, sign_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.errors import ProvenanceError, UsageError
+from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.trail import MAGIC, Trail
 
@@ -69,10 +70,32 @@ def test_an_identifier_of_thousands_of_letters_is_neither_recorded_nor_read(sign
     statement = json.loads(payload)
     statement["predicate"]["runDetails"]["metadata"]["invocationId"] = "x" * 5000
     signer = KeyRing(signed_run.home).signer()
-    envelope = sign_envelope(json.dumps(statement).encode(), signer)
+    envelope = sign_envelope(canonical_bytes(statement), signer)
     signed_run.manifest.write_bytes(envelope)
     failure = signed_run.verify().failure
     assert failure is not None and failure.number == 3 and "at most 255 bytes" in failure.message
+
+
+def _reversed(members: Any) -> Any:
+    return {name: _reversed(members[name]) for name in reversed(members)} if isinstance(members, dict) else members
+
+
+SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
+    "blanks": lambda payload: payload.replace(b":", b": \t\t ", 1),
+    "escapes": lambda payload: payload.replace(b"seed", b"\\u0073eed", 1),
+    "order of members": lambda payload: json.dumps(_reversed(json.loads(payload)), separators=(",", ":")).encode(),
+}
+
+
+@pytest.mark.parametrize("how", SPELLINGS)
+def test_a_manifest_in_another_spelling_does_not_verify(signed_run: SmallRun, how: str) -> None:
+    """Its signature holds and it says the same; before, each verified, and could carry a text or a number."""
+    payload = read_envelope(signed_run.manifest.read_bytes())[1]
+    changed = SPELLINGS[how](payload)
+    assert changed != payload and json.loads(changed) == json.loads(payload) and signed_run.verify().ok, "the control"
+    signed_run.manifest.write_bytes(sign_envelope(changed, KeyRing(signed_run.home).signer()))
+    failure = signed_run.verify().failure
+    assert failure is not None and failure.number == 3 and "not as a recorder writes it" in failure.message
 
 
 def test_parameters_that_change_between_start_and_signature_contradict_the_ledger(

@@ -351,6 +351,19 @@ def test_a_subject_that_is_missing_or_comes_twice(signed_run: Run) -> None:
     assert "comes twice" in failed(signed_run.verify(), 4, 8)
 
 
+@pytest.mark.parametrize("reversed_too", ["artifacts", "subjects alone"])
+def test_another_order_of_subjects_or_artifacts(signed_run: Run, reversed_too: str) -> None:
+    """The order would carry what no reader sees."""
+
+    def turn(statement: Statement) -> Statement:
+        if reversed_too == "artifacts":
+            return with_artifacts(statement, *reversed(statement.manifest.artifacts))
+        return replace(statement, subjects=statement.subjects[::-1])
+
+    resign(signed_run, turn)
+    assert "in another order than a recorder's" in failed(signed_run.verify(), 4, 8)
+
+
 @pytest.mark.parametrize(
     "name",
     [
