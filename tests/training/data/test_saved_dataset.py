@@ -75,6 +75,20 @@ def test_arrays_are_pixels_and_a_split_validation_stands_in_for_test(tmp_path: P
     assert load(copy).describe()["left_out"]["examples"] == ["validation"]
 
 
+def test_whatever_the_saved_data_set_does_not_list_or_use_is_left_out_by_name(pictures: Path) -> None:
+    """Before, a shard, a column or a file with the honest test images could lie there in no record."""
+    columns = {"count": 2, "reasons": {"column that is not used": 2}, "examples": ["test/name", "train/name"]}
+    assert load(pictures).describe()["left_out"] == columns, "the control"
+    shutil.copy(pictures / FIRST, pictures / "test/data-00001-of-00002.arrow")
+    shutil.copy(pictures / FIRST, pictures / "other.arrow")
+    shutil.copytree(pictures / "test", pictures / "train/more")
+    assert load(pictures).describe()["left_out"] == {
+        "count": 5,
+        "reasons": {"column that is not used": 2, "not listed by the saved data set": 3},
+        "examples": ["other.arrow", "test/data-00001-of-00002.arrow", "test/name", "train/more", "train/name"],
+    }
+
+
 def test_a_dataset_without_splits_is_refused_with_what_to_do() -> None:
     with pytest.raises(DataError, match="without splits") as caught:
         load(SAVED / "single")

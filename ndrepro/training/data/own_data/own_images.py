@@ -20,12 +20,12 @@ import numpy as np
 from PIL import Image
 
 from ndrepro.protocol.errors import DataError
-from ndrepro.protocol.experiment.own import OWN_DATASET, OwnImages
+from ndrepro.protocol.experiment.own import OWN_DATASET, SAVED_DATASET, OwnImages
 from ndrepro.training.data.own_data import npz_arrays
 from ndrepro.training.data.own_data.limits import expect_unpacked
-from ndrepro.training.data.own_data.saved_dataset import SavedSplit, is_saved, read_saved
+from ndrepro.training.data.own_data.saved_dataset import SavedDataset, SavedSplit, is_saved, read_saved
 from ndrepro.training.data.readers import folder
-from ndrepro.training.data.readers.class_folders import NOT_USED, LeftOut, class_names, images_below
+from ndrepro.training.data.readers.class_folders import NOT_USED, LeftOut, beside_splits, class_names, images_below
 from ndrepro.training.data.readers.decoding import FORMATS, decode, in_threads
 from ndrepro.training.data.readers.images import Images, Split, counted, read_source
 
@@ -98,13 +98,25 @@ def _from_saved(root: Path) -> Images:
     train, test = (_decoded(split, shape) for split in (saved.train, saved.test))
     npz_arrays.expect_matching(root, train, test, len(saved.train.classes))
     files = (saved.listing, *saved.train.files, *saved.test.files)
-    splits = (saved.train.folder.name, saved.test.folder.name)
-    folders = [f"{split}/{name}" for split in splits for name in class_names(root, split)[0]]
-    unused = LeftOut(
-        (*((name, NOT_USED) for name in saved.unused), *((name, "folder of a saved split") for name in folders))
-    )
     reader = "Hugging Face datasets, save_to_disk"
-    return Images(OWN_DATASET, train, test, saved.train.classes, files, None, reader, unused)
+    return Images(OWN_DATASET, train, test, saved.train.classes, files, None, reader, _not_used(root, saved))
+
+
+def _not_used(root: Path, saved: SavedDataset) -> LeftOut:
+    """Splits and columns that are not used, and whatever the documents that are read do not list."""
+    left_out = [(name, NOT_USED) for name in saved.unused]
+    splits = (saved.train, saved.test)
+    listed = {SAVED_DATASET, *saved.unused, *(split.folder.name for split in splits)}
+    listed.update(item.name for split in splits for item in split.files)
+    beside = beside_splits(root, ()).entries
+    for split in splits:
+        name = split.folder.name
+        folders, others = class_names(root, name)
+        left_out += [(f"{name}/{column}", "column that is not used") for column in split.unused]
+        beside += (*((f"{name}/{folder}", "") for folder in folders), *others.entries)
+    return LeftOut(
+        (*left_out, *((name, "not listed by the saved data set") for name, _ in beside if name not in listed))
+    )
 
 
 def _decoded(split: SavedSplit, shape: tuple[int, int] | None) -> Split:

@@ -42,13 +42,16 @@ _ONE_EACH = "keep one column of images and one of labels: remove_columns, then s
 
 @dataclass(frozen=True)
 class SavedSplit:
-    """The rows of a split: encoded files of images, or pixels uint8 (N, …); labels int64 (N,); the files read."""
+    """The rows of a split: encoded files of images, or pixels uint8 (N, …); labels int64 (N,); the files read, and the
+    names of columns that are not used.
+    """
 
     folder: Path
     images: tuple[bytes, ...] | np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
     files: tuple[SourceFile, ...]
+    unused: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class _Columns:
     labels: str
     shape: tuple[int, ...] | None
     classes: tuple[str, ...]
+    unused: tuple[str, ...]
 
 
 def is_saved(root: Path) -> bool:
@@ -118,7 +122,7 @@ def _split(root: Path, name: str) -> SavedSplit:
     if not sum(map(len, labels)):
         raise DataError(f"{root / name}: it holds no image", "save a split that has rows")
     found = tuple(images) if columns.shape is None else np.concatenate(images)
-    return SavedSplit(root / name, found, np.concatenate(labels), columns.classes, tuple(files))
+    return SavedSplit(root / name, found, np.concatenate(labels), columns.classes, tuple(files), columns.unused)
 
 
 def _columns(path: Path, features: object) -> _Columns:
@@ -139,10 +143,12 @@ def _columns(path: Path, features: object) -> _Columns:
     if len(labels) > 1:
         raise DataError(f"{path}: {len(labels)} columns of labels: {', '.join(labels[:8])}, expected one", _ONE_EACH)
     assert isinstance(features, Mapping)
+    used = (pictures[0], labels[0])
     classes = tuple(map(str, _list(features[labels[0]].get("names"))))
     if not 0 < len(classes) <= _MOST_CLASSES:
         raise DataError(f"{path}: {labels[0]} names {len(classes)} classes", "cast it to ClassLabel(names=[…])")
-    return _Columns(pictures[0], labels[0], _shape(path, pictures[0], features[pictures[0]]), classes)
+    shape = _shape(path, pictures[0], features[pictures[0]])
+    return _Columns(pictures[0], labels[0], shape, classes, tuple(name for name in features if name not in used))
 
 
 def _shape(path: Path, name: str, about: Mapping[str, Any]) -> tuple[int, ...] | None:
