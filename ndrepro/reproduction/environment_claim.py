@@ -95,11 +95,12 @@ def _modules_in_place(prepared: ProgramPlan, repetition: RunFolder) -> Iterator[
     # a process that left by os._exit says nothing of its search path: it begins with the folder of a word, or its own
     words = [word for each in processes for word in each.argv]
     searched = [*(entry for each in processes for entry in each.search_path), "", *map(os.path.dirname, words)]
-    place, environment = prepared.place, prepared.environment.importable
+    place, environment = prepared.place, prepared.environment
     return modules_in_place(
         str(place.place),
         str(place.working_folder),
         {file.path for file in read} - {*prepared.words},
         searched,
-        environment,
+        environment.importable,
+        environment.modules,
     )

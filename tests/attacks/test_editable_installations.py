@@ -21,6 +21,22 @@ CODE = {"src/mypkg/__init__.py": "", "src/mypkg/evaluation.py": "def accuracy():
 needs_sandbox = pytest.mark.skipif(not CONFINED, reason="what nothing confines sees everything")
 
 
+FINDER = """
+import sys
+from importlib.util import spec_from_file_location
+MAPPING: dict[str, str] = {MAPPING}
+class _Finder:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        first, _, rest = name.partition('.')
+        if first in MAPPING:
+            place = MAPPING[first] + ('/' + rest.replace('.', '/') + '.py' if rest else '/__init__.py')
+            return spec_from_file_location(name, place, submodule_search_locations=None if rest else [MAPPING[first]])
+def install():
+    sys.meta_path.append(_Finder)
+"""
+
+
 def environment(place: Path, imported: Path) -> Path:
     """An environment that imports from a folder, as ``pip install -e`` leaves it; its interpreter."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
@@ -29,12 +45,26 @@ def environment(place: Path, imported: Path) -> Path:
     return place / "bin" / "python"
 
 
+def finding(place: Path, name: str, package: Path) -> Path:
+    """An environment that finds a package by a module, as setuptools leaves it; its interpreter."""
+    python = environment(place, place / "nothing")
+    (packages,) = place.glob("lib/python*/site-packages")
+    finder = f"__editable___{name}_1_0_finder"
+    (packages / f"{finder}.py").write_text(FINDER.replace("{MAPPING}", repr({name: str(package)})))
+    (packages / "__editable__.mypkg.pth").write_text(f"import {finder}; {finder}.install()\n")
+    return python
+
+
+def use(monkeypatch: pytest.MonkeyPatch, python: Path) -> None:
+    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+
+
 @pytest.fixture
 def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stranger:
     """An author of a package; the reviewer has his clone of it installed editable."""
     made = Stranger.make(tmp_path / "a", CODE)
     python = environment(tmp_path / "reviewers", made.top / "review" / "src")
-    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    use(monkeypatch, python)
     return made
 
 
@@ -66,22 +96,6 @@ def test_an_honest_package_that_is_installed_editable_is_reproduced(author: Stra
     assert statuses(found)["environment"] == statuses(found)["inputs"] == "checked", found.judgements
 
 
-FINDER = """
-import sys
-from importlib.util import spec_from_file_location
-MAPPING: dict[str, str] = {MAPPING}
-class _Finder:
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        first, _, rest = name.partition('.')
-        if first in MAPPING:
-            place = MAPPING[first] + ('/' + rest.replace('.', '/') + '.py' if rest else '/__init__.py')
-            return spec_from_file_location(name, place, submodule_search_locations=None if rest else [MAPPING[first]])
-def install():
-    sys.meta_path.append(_Finder)
-"""
-
-
 @needs_sandbox
 def test_a_package_that_a_module_of_setuptools_finds_is_the_recorded_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -91,22 +105,102 @@ def test_a_package_that_a_module_of_setuptools_finds_is_the_recorded_one(
     train = flat.pop("train.py")
     author = Stranger.make(tmp_path / "a", {**flat, "scripts/train.py": train})
 
-    def finding(place: Path, project: Path) -> Path:
-        python = environment(place, tmp_path / "nothing")
-        (packages,) = place.glob("lib/python*/site-packages")
-        finder = "__editable___mypkg_1_0_finder"
-        (packages / f"{finder}.py").write_text(FINDER.replace("{MAPPING}", repr({"mypkg": str(project / "mypkg")})))
-        (packages / "__editable__.mypkg.pth").write_text(f"import {finder}; {finder}.install()\n")
-        return python
-
-    run = author.record(str(finding(tmp_path / "authors", author.root)), "scripts/train.py", outputs=("out.txt",))
+    python = finding(tmp_path / "authors", "mypkg", author.root / "mypkg")
+    run = author.record(str(python), "scripts/train.py", outputs=("out.txt",))
     (author.root / "mypkg/evaluation.py").write_text("def accuracy(): return 0.7777\n")
     author.git("commit", "-qam", "later")
-    python = finding(tmp_path / "reviewers", author.top / "review")
-    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    use(monkeypatch, finding(tmp_path / "reviewers", "mypkg", author.top / "review" / "mypkg"))
     found = author.reproduce(run)
     assert found.verdict == "identical", found.judgements
     assert (Path(found.folders[0]) / "outputs" / "out.txt").read_text() == "0.6123"
+
+
+@needs_sandbox
+@pytest.mark.parametrize("how", ["a folder of packages", "a project", "a module that finds it"])
+def test_a_package_of_the_code_instead_of_another_editable_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Before: in no claim, as those of ndrepro's own work tree."""
+    project = tmp_path / "project"
+    package = project / ("lib" if how == "a module that finds it" else "theirs")
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("NAME = '0.6123'\n")
+    if how == "a project":
+        (project / "setup.py").write_text("")
+    author = Stranger.make(
+        tmp_path / "a",
+        {
+            "train.py": "import setup, theirs\nopen('o', 'w').write(theirs.NAME)\n",
+            "theirs/__init__.py": "NAME = '0.9999'\n",
+            "setup.py": "",
+        },
+    )
+    run = author.record(outputs=("o",))
+    by_module = how == "a module that finds it"
+    place = tmp_path / "reviewers"
+    use(monkeypatch, finding(place, "theirs", package) if by_module else environment(place, project))
+    found = author.reproduce(run)
+    (claim,) = (each for each in found.judgements[0].claims if each.name == "environment")
+    assert (found.verdict, claim.status) == ("identical", "not checked")
+    named = "theirs of the recorded code instead of the installed theirs"
+    assert named in claim.evidence and "setup" not in claim.evidence
+
+
+@needs_sandbox
+def test_a_package_beside_the_program_that_is_installed_editable_is_the_code_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: it replaces no other one."""
+    author = Stranger.make(tmp_path / "a", {name.removeprefix("src/"): text for name, text in CODE.items()})
+    run = author.record(str(environment(tmp_path / "authors", author.root)), "train.py", outputs=("out.txt",))
+    use(monkeypatch, environment(tmp_path / "reviewers", author.top / "review"))
+    found = author.reproduce(run)
+    (claim,) = (each for each in found.judgements[0].claims if each.name == "environment")
+    assert (found.verdict, claim.status) == ("identical", "checked") and "instead of" not in claim.evidence
+
+
+LOADS = """
+import importlib.metadata, statistics
+for point in importlib.metadata.entry_points(group='metrics'):
+    point.load()
+open('o', 'w').write(str(statistics.mean([0.4, 0.6])))
+"""
+HELPER = {
+    "METADATA": "Metadata-Version: 2.1\nName: helper\nVersion: 1.0\n",
+    "RECORD": "",
+    "entry_points.txt": "[metrics]\nfast = mypkg.plug:load\n",
+}
+
+
+@needs_sandbox
+@pytest.mark.parametrize("then", [False, True])
+def test_metadata_that_git_tracks_are_those_of_the_recorded_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: bool
+) -> None:
+    """They are in this commit and not in the next, or only in the next, which the reviewer has: then the program found
+    them there, and nothing named them.
+    """
+    plug = "import statistics\nstatistics.mean = lambda values: 0.9999\ndef load():\n    pass\n"
+    metadata: dict[str, str | bytes] = {f"helper-1.0.dist-info/{name}": text for name, text in HELPER.items()}
+    files: dict[str, str | bytes] = {"scripts/train.py": LOADS, "mypkg/__init__.py": "", "mypkg/plug.py": plug}
+    ignored = {} if then else {".gitignore": "runs\n*.dist-info\n"}
+    author = Stranger.make(tmp_path / "a", {**files, **ignored, **(metadata if then else {})})
+    (folder := author.root / "helper-1.0.dist-info").mkdir(exist_ok=True)
+    for name, text in HELPER.items():
+        (folder / name).write_text(text)
+    run = author.record(str(environment(tmp_path / "authors", author.root)), "scripts/train.py", outputs=("o",))
+    assert (author.root / "o").read_text() == "0.9999"
+    author.claim_inputs(run, lambda files: [each for each in files if "train" in each["path"]])
+    author.git(*(("rm", "-rq") if then else ("add", "-f")), "helper-1.0.dist-info")
+    author.git("commit", "-qm", "second")
+    use(monkeypatch, environment(tmp_path / "reviewers", author.top / "review"))
+    found = author.reproduce(run)
+    if not then:
+        assert found.verdict == "undecided" and "helper: not here now" in found.plan.differences
+        return
+    assert (found.verdict, statuses(found)["environment"]) == ("identical", "checked"), found.judgements
+    (claim,) = (each for each in found.claims if each.name == "files that are not plain text")
+    assert "helper-1.0.dist-info/entry_points.txt" in claim.evidence
 
 
 LOOKS = """
@@ -139,7 +233,7 @@ def test_another_project_of_the_reviewer_s_shows_its_packages_alone(
     (project / "theirs" / "__init__.py").write_text("NAME = 'theirs'\n")
     (project / "notes.txt").write_text("private")
     python = environment(tmp_path / "reviewers", project)
-    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    use(monkeypatch, python)
     text = f"AUTHOR, PROJECT = {str(top / 'author')!r}, {str(project)!r}\n{LOOKS}"
     author = Stranger.make(top, {"train.py": text})
     run = author.record(outputs=("out.json",))
@@ -209,7 +303,7 @@ def test_metadata_of_the_installation_here_are_named(
     project.write_text(THEN if reviewed == "as recorded" else LATER)
     with monkeypatch.context() as authors:
         python = installed(tmp_path / "authors", author.root)
-        authors.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+        use(authors, python)
         project.write_text(THEN)
         run = author.record(*command, outputs=("o",))
     project.write_text(LATER)
@@ -221,7 +315,7 @@ def test_metadata_of_the_installation_here_are_named(
     python = installed(tmp_path / "reviewers", clone)
     if reviewed == "later, and back":
         subprocess.run(checkout, check=True)
-    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    use(monkeypatch, python)
     found = author.reproduce(run, clone=clone)
     claims = {each.name: each for each in (*found.judgements[0].claims, *found.claims)}
     assert found.verdict == "identical", found.judgements

@@ -112,11 +112,12 @@ subprocess.run([{sys.executable!r}, '-I', 'child.py'])
     assert "started without the hook: more that are not listed" in evidence
 
 
-@pytest.mark.parametrize("name", ["statistics.py", "rich/__init__.py"])
+@pytest.mark.parametrize("name", ["statistics.py", "rich/__init__.py", "provenance/__init__.py"])
 def test_a_module_of_the_code_instead_of_an_installed_one_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Where Python looks first, and whatever the record says of the distributions."""
+    """Where Python looks first, whatever the record says of the distributions; the last one is installed editable, if
+    this is a work tree."""
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
     module = name.partition("/")[0].partition(".")[0]
     text = f"import {module}\nopen('out.txt', 'w').write({module}.mean([0.4, 0.6]))\n"

@@ -4,7 +4,8 @@ Of one in a clone of the recorded code's repository the program sees the recorde
 work tree, whatever that has checked out. Of any other it sees the packages and modules, and nothing else: beside them
 are the reviewer's own files, and the sockets of what works there.
 
-Metadata and scripts of each are those of its installation here, which may be of another commit than what they describe.
+So it is with metadata that git tracks in such a clone. All others, and scripts, are those of the installation here,
+which may be of another commit than what they describe.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.execution.sandbox.recorded_data import expect_files_only
 from ndrepro.protocol.errors import SandboxError
 from ndrepro.protocol.project_folders import CODE
-from provenance.capture.distribution_metadata import Metadata
+from provenance.capture.distribution_metadata import Metadata, read
 from provenance.capture.editable_source import editable_project
 from provenance.errors import SourceError
 from provenance.git.repository import Repository
@@ -34,20 +35,45 @@ _BUILD_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 @dataclass(frozen=True)
 class EditableFolders:
     """What the program is shown of them: ``readable`` as it is here, ``mapped`` from elsewhere (path in the sandbox ->
-    path here); and in words what of it is not the recorded code."""
+    path here), and not the metadata ``hidden``; in words what of it is not the recorded code, and the names of the
+    ``modules`` that are imported from there."""
 
     readable: tuple[Path, ...]
     mapped: Mapping[Path, Path]
+    hidden: frozenset[Path]
     differences: tuple[str, ...]
+    modules: frozenset[str]
+
+    def shown(self, installed: Mapping[str, Metadata], searched: Collection[Path]) -> dict[str, Metadata]:
+        """By name the distributions that the program sees, of those ``installed`` here in the ``searched`` folders."""
+        kept = {name: each for name, each in installed.items() if each.place not in self.hidden}
+        places = (path for inside, path in self.mapped.items() if _is_metadata(path) and inside.parent in searched)
+        recorded = (read(path.parent, path, path.suffix) for path in places)
+        return {each.name: each for each in recorded if not each.leftover} | kept
 
 
-def is_editable(folder: Path, bases: Collection[Path]) -> bool:
-    """Whether a folder of an interpreter's search path is neither its own, below ``bases``, nor one of wheels."""
-    return folder.name not in PACKAGE_FOLDERS and not any(folder.is_relative_to(base) for base in bases)
+def find(searched: Iterable[Path], bases: Collection[Path]) -> dict[Path, set[str]]:
+    """The folders of editable installations, each with the names of what is imported from it: those of a search path
+    that are neither the interpreter's own, below ``bases``, nor of wheels, and those that modules there lead to."""
+    found: dict[Path, set[str]] = {}
+    for folder in searched:
+        if folder.name not in PACKAGE_FOLDERS and not any(folder.is_relative_to(base) for base in bases):
+            found.setdefault(folder, set()).update(_imported(folder))
+        for module, project in _found_by_modules(folder):
+            found.setdefault(project, set()).add(module)
+    return found
 
 
-def found_by_modules(packages: Path) -> Iterator[Path]:
-    """The folders that modules of setuptools among the installed ``packages`` find editable ones in; none is executed.
+def _imported(folder: Path) -> Iterator[str]:
+    """The names of modules and packages in a folder; beside a project's build files are its tests and tools, too."""
+    project = any((folder / name).is_file() for name in _BUILD_FILES)
+    for path in _entries(folder):
+        if _is_code(path) and not (project and path.is_dir() and not (path / "__init__.py").is_file()):
+            yield path.name.partition(".")[0]
+
+
+def _found_by_modules(packages: Path) -> Iterator[tuple[str, Path]]:
+    """What modules of setuptools among the installed ``packages`` find, and in which folder; none is executed.
 
     Source: setuptools 80, ``setuptools.command.editable_wheel``: a module with a table of packages and their folders.
     """
@@ -55,46 +81,63 @@ def found_by_modules(packages: Path) -> Iterator[Path]:
         try:
             for node in ast.parse(module.read_bytes()).body:
                 if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "MAPPING" and node.value is not None:
-                    yield from {Path(folder).parent for folder in ast.literal_eval(node.value).values()}
+                    for name, folder in ast.literal_eval(node.value).items():
+                        yield name.partition(".")[0], Path(folder).parent
         except (OSError, ValueError, SyntaxError, TypeError, AttributeError):  # of another form: then it shows nothing
             continue
 
 
 def look(
-    folders: Iterable[Path], place: Path, repositories: Sequence[Path], private: Sequence[Path], *, maps: bool
+    folders: Mapping[Path, Collection[str]],
+    place: Path,
+    repositories: Sequence[Path],
+    private: Sequence[Path],
+    *,
+    maps: bool,
 ) -> EditableFolders:
     """What is shown of these folders of editable installations.
 
     Args:
+        folders: as ``find`` answers.
         place: the private folder with the recorded code.
         repositories: folders that may be in a repository with the recorded commit.
         private: the folders of runs and keys.
         maps: whether there is a sandbox, which shows one file in the place of another.
+
+    Raises SourceError where git does not say what it tracks in one.
     """
-    folders = list(folders)
     tops = list(_tops(repositories)) if folders else []
     readable: list[Path] = []
     mapped: dict[Path, Path] = {}
+    hidden: set[Path] = set()
     differences = []
-    for folder in folders:
+    modules: set[str] = set()
+    for folder, names in folders.items():
         top = next((top for top in tops if folder.resolve().is_relative_to(top)), None)
         recorded = None if top is None else place / folder.resolve().relative_to(top)
-        readable += [path for path in _entries(folder) if path.name.endswith(_METADATA)]
-        if recorded is not None and recorded.is_dir() and maps:
-            mapped |= {folder / path.name: path for path in _entries(recorded) if _is_code(path)}
+        metadata = {path for path in _entries(folder) if _is_metadata(path)}
+        is_recorded = recorded is not None and recorded.is_dir()
+        modules |= set() if is_recorded else {*names}
+        if recorded is not None and is_recorded and maps:
+            shown = (path for path in _entries(recorded) if _is_code(path) or _is_metadata(path))
+            mapped |= (of_commit := {folder / path.name: path for path in shown})
+            hidden |= metadata & {*of_commit, *(folder / name for name in _tracked(folder))}
+            readable += sorted(metadata - hidden)
             continue
-        readable += [path for path in _entries(folder) if _is_code(path) and _is_harmless(path, private)]
+        code = [path for path in _entries(folder) if _is_code(path) and _is_harmless(path, private)]
+        readable += [*sorted(metadata), *code]
         if folder.resolve() != CODE.resolve():
             differences.append(f"{folder}: an editable installation, taken as it is here")
-    return EditableFolders(tuple(readable), mapped, tuple(differences))
+    return EditableFolders(tuple(readable), mapped, frozenset(hidden), tuple(differences), frozenset(modules))
 
 
 def metadata_of_here(
     installed: Iterable[Metadata], place: Path, repositories: Sequence[Path]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Editable installations by name: those that were installed from the build files of the recorded code, and all
-    others, whose metadata may say anything else. Arguments as in ``look``."""
-    found = [(each, _project(folder)) for each in installed if (folder := editable_project(each)) is not None]
+    others, whose metadata may say anything else; none whose metadata are in the code. Arguments as in ``look``."""
+    of_here = (each for each in installed if not each.folder.is_relative_to(place))
+    found = [(each, _project(folder)) for each in of_here if (folder := editable_project(each)) is not None]
     tops = list(_tops(repositories)) if found else []
     as_recorded, others = [], []
     for each, project in found:
@@ -129,8 +172,17 @@ def _tops(repositories: Iterable[Path]) -> Iterator[Path]:
             continue
 
 
+def _tracked(folder: Path) -> Iterator[str]:
+    """The names of what git tracks at or below a folder, as far as they are in it."""
+    return (name.partition("/")[0] for name in Repository(folder).ask("ls-files", "-z").split("\0") if name)
+
+
 def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _is_metadata(path: Path) -> bool:
+    return path.name.endswith(_METADATA)
 
 
 def _is_code(path: Path) -> bool:

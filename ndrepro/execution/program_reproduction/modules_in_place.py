@@ -14,10 +14,17 @@ from importlib.machinery import all_suffixes
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 
 _SUFFIXES = tuple(all_suffixes())
+# nobody imports those of Python or of another project, and many have files of these names
+_OF_EVERY_PROJECT = {"test", "tests", "conftest", "setup"}
 
 
 def modules_in_place(
-    place: str, working_folder: str, read: Iterable[str], searched: Iterable[str], environment: Collection[str]
+    place: str,
+    working_folder: str,
+    read: Iterable[str],
+    searched: Iterable[str],
+    environment: Collection[str],
+    editable: Collection[str],
 ) -> Iterator[str]:
     """Each such module, by its path in the code, and the one that it is imported for.
 
@@ -26,9 +33,10 @@ def modules_in_place(
         read: the files that the program read, absolute or relative to ``working_folder``.
         searched: the entries of ``sys.path`` of all its processes.
         environment: the folders that its interpreter imports from.
+        editable: names that it imports from editable installations, but for the code's own.
     """
-    # nobody imports Python's own tests, and many programs have a folder of that name
-    known = {*sys.stdlib_module_names, *(name for folder in environment for name in _modules(folder))} - {"test"}
+    installed = (name for folder in environment for name in _modules(folder))
+    known = {*sys.stdlib_module_names, *editable, *installed} - _OF_EVERY_PROJECT
     folders = {os.path.normpath(os.path.join(working_folder, entry)) for entry in searched} - {*environment}
     found = set()
     for path in (os.path.normpath(os.path.join(working_folder, each)) for each in read):

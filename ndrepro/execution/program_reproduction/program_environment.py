@@ -22,13 +22,12 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import distributions
 from pathlib import Path
 
 from ndrepro.execution.environments.interpreters import find_python, run_uv
 from ndrepro.execution.program_reproduction import editable_folders, environment_files
-from ndrepro.execution.program_reproduction.editable_folders import is_editable
 from ndrepro.execution.program_reproduction.environment_files import EnvironmentFiles
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
@@ -67,6 +66,7 @@ class ProgramEnvironment:
     the Python that a shim on PATH leads to, which the sandbox does not show. ``unequal`` has those of the differences
     that are of Python or a distribution, by its name. ``concerns`` are what may be another thing than its distributions
     say, ``notes`` what no source names, and ``scripts`` which function a console script calls; all in words.
+    ``modules`` are names that it imports from other editable installations than the recorded code's.
     """
 
     executable: Path
@@ -82,6 +82,7 @@ class ProgramEnvironment:
     concerns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
+    modules: frozenset[str] = frozenset()
 
     @property
     def importable(self) -> frozenset[str]:
@@ -120,18 +121,17 @@ def find_environment(
     named = answer[2] or found
     interpreter = Path(of_command) if of_command else named
     version, searched, _, bases = answer if interpreter in (None, named) else _asked(interpreter)
-    installed = search(searched)
-    unequal = dict(_different_distributions(command, manifest, version, installed))
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
+    projects = editable_folders.find(folders, bases)
+    found_editable = editable_folders.look(projects, place, repositories, private, maps=maps)
+    installed = search(searched)
+    installed = replace(installed, installed=found_editable.shown(installed.installed, folders))
+    unequal = dict(_different_distributions(command, manifest, version, installed))
     scripts = {} if is_below(executable, place) else _scripts(command, executable, searched)
     if command.may_be_of_environment and executable.name in scripts:
         difference = ()  # it calls what the distributions say, which are compared
     interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
-    editable = [folder for folder in folders if is_editable(folder, bases)]
-    by_modules = [project for folder in folders for project in editable_folders.found_by_modules(folder)]
-    projects = dict.fromkeys((*editable, *by_modules))
-    found_editable = editable_folders.look(projects, place, repositories, private, maps=maps)
-    readable = (*(folder for folder in folders if folder not in editable), *found_editable.readable)
+    readable = (*(folder for folder in folders if folder not in projects), *found_editable.readable)
     files = environment_files.look(folders, installed.installed.values())
     as_recorded, others = editable_folders.metadata_of_here(installed.installed.values(), place, repositories)
     behind = (named.parent,) if named is not None and found is not None and named.parent != found.parent else ()
@@ -147,6 +147,7 @@ def find_environment(
         concerns=(*files.doubtful, *(f"{name}: {_EDITABLE}, not made from the recorded code" for name in others)),
         notes=(*_in_words(files), *(f"{name}: {_EDITABLE} here" for name in as_recorded)),
         scripts=tuple(scripts.values()),
+        modules=found_editable.modules,
     )
 
 
