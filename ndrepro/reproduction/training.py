@@ -127,6 +127,7 @@ def _claims_of_run(
 ) -> tuple[ClaimCheck, ...]:
     """The claims that no repetition checks: the code, the machine, and the epochs that were not drawn."""
     from ndrepro.analysis.verdicts.code_claim import IMAGE, code_claim
+    from ndrepro.analysis.verdicts.reproduction_claims import READER
     from ndrepro.analysis.verdicts.run_conditions import ASSERTED_OF_TRAINING, asserted_claim, conditions_claim
     from ndrepro.analysis.verdicts.unexpected_files import unexpected_claim
     from ndrepro.execution.runs.run_lookup import read_recorded
@@ -137,7 +138,8 @@ def _claims_of_run(
     conditions = conditions_claim(original.manifest, manifests[0])
     others = unexpected_claim(original.manifest, manifests[0])
     asserted = asserted_claim(ASSERTED_OF_TRAINING)
-    checked = (*_recorded_code(plan), code, conditions, asserted, *others)
+    unread = [claim(READER, None, piece.data_unread) for piece in repetitions if piece.data_unread][:1]
+    checked = (*_recorded_code(plan), *unread, code, conditions, asserted, *others)
     total, trained = original.request.experiment.epochs, plan.trained_epochs
     if trained is None:
         return checked

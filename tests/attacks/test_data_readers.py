@@ -18,6 +18,7 @@ import pytest
 from dishonest_author import original_of, planned, word_for
 from real_runs import Bench
 
+from ndrepro.analysis.verdicts.reproduction_claims import READER
 from ndrepro.execution.reproduce.reexecute import execute
 from ndrepro.execution.runs import data_check
 from ndrepro.execution.runs.data_check import locate
@@ -28,7 +29,9 @@ from ndrepro.protocol.errors import DataError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.project_folders import CODE, packages_of
-from ndrepro.protocol.verdicts import NO_SANDBOX
+from ndrepro.protocol.verdicts import NO_SANDBOX, NOT_CHECKED
+from ndrepro.reproduction.reproduction import Draw, Permission
+from ndrepro.reproduction.training import of_training
 from provenance.code.snapshot import copy_source
 
 KIND = choose(AUTO, container=False)[0]
@@ -133,10 +136,32 @@ def test_what_is_missing_is_downloaded_where_no_data_are_seen(tmp_path: Path, mo
 
 @pytest.mark.skipif(KIND == NO_SANDBOX, reason="no sandbox here")
 @pytest.mark.parametrize(
-    "answer", ["[1]", '{"read": 1}', '{"read": ["\x1b[2J", 1, 2]}', '{"error": []}', '{"train_images": "x"}', "{}"]
+    "answer",
+    [
+        *("[1]", '{"read": 1}', '{"read": ["\x1b[2J", 1, 2]}', '{"error": []}', '{"train_images": "x"}', "{}"),
+        '{"error": {"type": "MemoryError", "message": "too little", "cure": ""}}',
+    ],
 )
 def test_a_reader_that_was_taken_over_answers_anything(
     theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     taken_over(tmp_path, monkeypatch, f"    print({answer!r}, flush=True)\n    __import__('os')._exit(0)\n")
-    assert data_check.check(DIGITS, theirs, RunsFolder(tmp_path / "runs"), Observer(), Sandbox(KIND)) == DIGITS
+    checked = data_check.check(DIGITS, theirs, RunsFolder(tmp_path / "runs"), Observer(), Sandbox(KIND))
+    assert checked.experiment == DIGITS and checked.unread
+
+
+@pytest.mark.skipif(KIND == NO_SANDBOX, reason="no sandbox here")
+def test_a_look_at_the_data_that_failed_is_a_claim_of_the_verdict(
+    author: Bench, honest: Finished, theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, the recorded code alone read them then, without a word."""
+    taken_over(tmp_path, monkeypatch, "    __import__('os')._exit(3)\n")
+    original = original_of(honest.folder, author)
+    options = replace(author.options, runs=RunsFolder(tmp_path / "reviews"), data=theirs)
+    drawn = Draw(1, word_for(original, 1))
+    found = of_training(original, options, drawn, Permission(AUTO), lambda original, plan: None, None)
+    (claim,) = (each for each in found.claims if each.name == READER)
+    assert claim.status == NOT_CHECKED and "ended without an answer (exit code 3)" in claim.evidence
+    monkeypatch.undo()
+    checked = data_check.check(DIGITS, theirs, options.runs, Observer(), Sandbox(KIND))
+    assert checked == data_check.Checked(DIGITS), "the control"

@@ -31,6 +31,7 @@ from provenance.formats.metrics_log import read_scalars
 
 EVALUATION, FINAL_WEIGHTS, DATA = "signed weights evaluated again", "final weights", "data"
 OUTSIDE_DATA = "data read outside the container image"
+READER = "data read by this checkout before"
 RESULTS = "epoch results"
 _NO_RESULTS = "neither has any"
 NETWORK, STEPS, END_STATE, CHECKPOINTS = "network", "steps", "end state", "checkpoints"

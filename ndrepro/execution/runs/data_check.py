@@ -36,6 +36,7 @@ from ndrepro.protocol.experiment.own import OWN_DATASET, SAVED_DATASET, OwnImage
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.messages import read_json, write_json
 from ndrepro.protocol.project_folders import CODE, packages_of
+from ndrepro.text.plurals import bounded
 from ndrepro.text.signal_names import signal_name
 from provenance.capture.source import package_digest
 from provenance.capture.unavailable import printable
@@ -55,6 +56,16 @@ class Packaged:
 
     folder: Path
     instead: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The experiment, which of a data set of the user's own describes the images that are there; and why nobody looked
+    at the data, "" where somebody did.
+    """
+
+    experiment: Experiment
+    unread: str = ""
 
 
 PACKAGED = {
@@ -108,30 +119,29 @@ def check(
     sandbox: Sandbox | None = None,
     *,
     download: bool = True,
-) -> Experiment:
-    """The experiment, which of a data set of the user's own describes the images that are there.
+) -> Checked:
+    """Have the data read, unless that they can be is known or remembered.
 
     ``sandbox`` confines the process that reads them: whoever made the data may have made them to attack its readers;
     ``download``: what is missing is downloaded beside it.
     Raises DataError, naming the file and the cure, where ``data`` cannot be read or hold too few or other images.
     """
-    found = _known(experiment.dataset, data)
     place = _place(runs, experiment.dataset, data)
-    if found is None:
-        found = _remembered(place, data)
+    found = _known(experiment.dataset, data) or _remembered(place, data)
     if found is None:
         observer.reading(experiment.dataset, data)
         try:
-            found = _read(experiment.dataset, data, observer, sandbox, download)
+            read = _read(experiment.dataset, data, observer, sandbox, download)
         finally:
             observer.reading_ended()
-        if found is None:
-            return experiment
+        if isinstance(read, str):
+            return Checked(experiment, read)
+        found = read
         _remember(place, found)
     if found.left_out:
         observer.left_out(experiment.dataset, found.left_out)
     split_sizes.check(experiment, found.train_images, found.test_images)
-    return experiment if found.own is None else _described(experiment, OwnImages(**found.own), data)
+    return Checked(experiment if found.own is None else _described(experiment, OwnImages(**found.own), data))
 
 
 def _described(experiment: Experiment, images: OwnImages, data: Path) -> Experiment:
@@ -163,8 +173,8 @@ def _known(dataset: str, data: Path) -> _Found | None:
     return None
 
 
-def _read(dataset: str, data: Path, observer: DataObserver, sandbox: Sandbox | None, download: bool) -> _Found | None:
-    """Have the data read. ``None`` where that failed for another reason than the data: the run itself will tell.
+def _read(dataset: str, data: Path, observer: DataObserver, sandbox: Sandbox | None, download: bool) -> _Found | str:
+    """Have the data read; or why, where that failed for another reason than the data: the run itself will tell.
 
     In a sandbox nothing can be downloaded: what is missing is downloaded beside the data, by a process that sees none
     of them, and checked against the published digests there.
@@ -196,7 +206,7 @@ def _download(dataset: str, data: Path, observer: DataObserver) -> None:
         raise storage_error(data, error) from error
 
 
-def _read_once(dataset: str, data: Path, observer: DataObserver, sandbox: Sandbox | None) -> _Found | None:
+def _read_once(dataset: str, data: Path, observer: DataObserver, sandbox: Sandbox | None) -> _Found | str:
     command = [sys.executable, "-P", "-m", "ndrepro.training.data", dataset, str(data)]
     answer: dict[str, Any] = {}
     reading, writing = os.pipe()
@@ -217,16 +227,18 @@ def _read_once(dataset: str, data: Path, observer: DataObserver, sandbox: Sandbo
     if -code in _CRASHES:
         message = f"{data}: damaged: they crash the process that reads them ({signal_name(-code)})"
         raise DataError(message, "get the original data again")
+    ending = f"exit code {code}" if code >= 0 else signal_name(-code)
     if code not in (0, 1) or not answer or "read" in answer:
-        return None
+        return f"the process that reads them ended without an answer ({ending})"
     try:
         error = from_record(answer["error"]) if "error" in answer else None
-        found = None if error is not None else _found(answer, data, sandbox)
-    except (TypeError, KeyError, ValueError, OSError, NdreproError):  # no answer of the reader's
-        return None
+        if error is None:
+            return _found(answer, data, sandbox)
+    except (TypeError, KeyError, ValueError, OSError, NdreproError) as wrong:
+        return f"the process that reads them gave no answer of a reader's ({type(wrong).__name__})"
     if isinstance(error, (DataError, MissingExtra)):
         raise error
-    return found
+    return f"they could not be read: {bounded(str(printable(error.message)))}"
 
 
 def _started(command: list[str], data: Path, sandbox: Sandbox | None, log: IO[bytes]) -> Process:

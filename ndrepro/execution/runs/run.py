@@ -84,7 +84,9 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Finished:
-    """How a run ended: outcome, the last whole epoch's scores, who signed, the manifest, and what went wrong."""
+    """How a run ended: outcome, the last whole epoch's scores, who signed, the manifest, and what went wrong; and why
+    this checkout's reader did not look at its data before, "" where it did.
+    """
 
     folder: RunFolder
     outcome: str
@@ -92,6 +94,7 @@ class Finished:
     signer: str
     manifest: Path | None
     error: ProvenanceError | None
+    data_unread: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,12 +141,14 @@ def run(
     container = None
     if options.container is not None:
         container = attested(engines.find(options.container, experiment.device), options.home)
+    unread = "nothing on this machine would confine the process that reads them"
     if options.check_data:
-        experiment = data_check.check(
-            experiment, data, options.runs, observer, options.sandbox, download=options.download
-        )
+        checked = data_check.check(experiment, data, options.runs, observer, options.sandbox, download=options.download)
+        experiment, unread = checked.experiment, checked.unread
     if not experiment.is_described:
-        raise DataError(f"{data}: its images could not be read", "see whether `ndrepro doctor` finds what is missing")
+        raise DataError(
+            f"{data}: {unread or 'its images could not be read'}", "see whether `ndrepro doctor` finds what is missing"
+        )
     request = Request(experiment, str(data), options.environment or "", container=container)
     if segment is not None:
         request = replace(request, resume_step=segment.step, segment_epochs=segment.epochs)
@@ -161,7 +166,7 @@ def run(
             # nothing was started: a folder without an entry in the ledger would look like a run
             remove_tree(folder.root, ignore_errors=True)
             raise
-        return _end(attempt, folder, options)
+        return replace(_end(attempt, folder, options), data_unread=unread)
 
 
 def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finished:
