@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ndrepro.analysis.verdicts.reproduction_verdict import judge
-from ndrepro.analysis.verdicts.run_conditions import conditions_claim
+from ndrepro.analysis.verdicts.run_conditions import ASSERTED_OF_TRAINING, asserted_claim, conditions_claim
 from ndrepro.analysis.verdicts.unexpected_files import RULES, unexpected_claim
 from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.runs.run_checks import contradiction
@@ -233,3 +233,13 @@ def test_flags_at_both_ends_and_the_build_of_torch_are_conditions(honest: Finish
     assert told(end={"cudnn_benchmark": True}) == "cudnn_benchmark at the end: True then, False now"
     assert told(start={"threads": 64, "flush_denormal": True}).startswith("flush_denormal at the start: True then")
     assert told(build="99.99 %").startswith("torch: build: 99.99 % then, PyTorch built with")
+
+
+def test_what_is_neither_repeated_nor_a_condition_is_named_as_asserted(honest: Finished) -> None:
+    then = manifest_of(honest.folder)
+    variables = {**then.machine["variables"], "recorded": {**then.variables, "LANG": "99.99 %"}}
+    other = replace(then, machine={**then.machine, "variables": variables})
+    assert conditions_claim(other, then).status == "checked", "so it has to be named elsewhere"
+    evidence = asserted_claim(ASSERTED_OF_TRAINING).evidence
+    for words in ("variables that move no numbers", "which modules were imported", "the system's libraries"):
+        assert words in evidence

@@ -25,8 +25,8 @@ CONDITIONS, ASSERTED = "conditions", "machine, times, energy and log"
 # what else a training run's signer alone says
 ASSERTED_OF_TRAINING = (
     "the command, Python, operating system and container, branch, tag, remotes and other descriptions of the source, "
-    "earlier attempts, the run that it says it repeats or continues, threads between operators, and what torch says of "
-    "its parallel backend"
+    "earlier attempts, the run that it says it repeats or continues, threads between operators, variables that move no "
+    "numbers, which modules were imported, the system's libraries, and what torch says of its parallel backend"
 )
 # and a program's or script's
 ASSERTED_OF_PROGRAMS = (
