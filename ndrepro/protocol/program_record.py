@@ -36,8 +36,9 @@ PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "m
 FACTS = ("ending", "streams", "usage", "interpreters", "observation")
 # before the bytes of a word that is not UTF-8
 _BYTES = "[bytes:"
-# how the outputs that were asked for are known
-DECLARED = "declared"
+# how files are known: inputs and outputs
+COMMAND, STANDARD_INPUT, OPENED = "command", "standard input", "opened"
+DECLARED, NEW, CHANGED, WRITTEN = "declared", "new", "changed", "written"
 # in ``--out``, and as the path of an output: what it prints on standard output
 STANDARD_OUTPUT = "-"
 # files that the manifest itself lists, of each kind
@@ -73,8 +74,8 @@ class ProgramFile:
 
     Attributes:
         path: relative to the working folder where it is below it, else absolute; "/" between the parts.
-        how: "declared" by the user, "command" (named in the command line), "standard input", or "opened"; of an output
-            "declared", "new" or "changed".
+        how: "command" (named in the command line), "standard input", or "opened"; of an output "declared" by the user,
+            "new", "changed", or "written" where what was there before is not known.
         size: bytes; ``None`` where the file could not be read.
         sha256: of its content; ``None`` where it is not known, for the ``reason``.
         copy: the path of its copy in the run folder; ``None`` where it was left where it is, for the ``reason``. Of an

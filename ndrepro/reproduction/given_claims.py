@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Sequence
 
+from ndrepro.analysis.verdicts.run_conditions import variables_claim
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
 from ndrepro.execution.program_reproduction.recorded_command import listed_files
 from ndrepro.execution.program_reproduction.uncompared_inputs import uncompared_inputs
@@ -28,7 +29,7 @@ def given_claims(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
         *_unread_files(prepared),
         *_of_no_commit(prepared.place.uncommitted),
         *_other_inputs(tuple(uncompared_inputs(prepared))),
-        *_other_variables(prepared),
+        *variables_claim(prepared.other_variables, prepared.search_path[1]),
     )
 
 
@@ -65,13 +66,6 @@ def _other_inputs(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
     return (claim("other inputs", None, f"{many}, not here as recorded: {all_of(paths)}"),) if paths else ()
 
 
-def _other_variables(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
-    """The claim that names recorded variables that the repetition does not get as they were; () for none."""
-    names, entries = prepared.other_variables, prepared.search_path[1]
-    words = [*([f"of then, not so now: {all_of(names)}"] if names else []), *entries]
-    return (claim("variables", None, bounded("; ".join(words))),) if words else ()
-
-
 def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) -> ClaimCheck:
     """The claim that the program was given the recorded inputs, made when it has ended; ``again`` is what was signed
     of the ``repetition``.
@@ -86,7 +80,11 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) 
     if place.standard_input is not None and prepared.command.standard_input is not None:  # a copy's path was read now
         read.add(prepared.command.standard_input.path)
     unread = [file.path for file in prepared.command.inputs if file.path not in read]
+    ways = {(file.path, file.how) for file in listed_files(repetition.inputs)}
+    named = {path for path, _ in ways} - {getattr(prepared.command.standard_input, "path", None)}
+    otherwise = [f.path for f in prepared.command.inputs if f.path in named and (f.path, f.how) not in ways]
     unnamed = {
+        "recorded as read in another way than now": otherwise,
         "not read this time, as far as was seen": [] if place.missing else unread,
         "data have links, or folders without files": place.unlisted,
     }

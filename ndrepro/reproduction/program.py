@@ -34,10 +34,12 @@ def of_program(
     quiet: bool,
 ) -> Reproduction:
     """Execute a program's or script's command again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
+    from ndrepro.analysis.verdicts.program_facts import facts_claim
     from ndrepro.analysis.verdicts.program_verdict import judge_program
     from ndrepro.analysis.verdicts.run_conditions import program_conditions_claim
     from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
     from ndrepro.execution.program_reproduction.nested_runs import manifests_below
+    from ndrepro.execution.programs.interpreters import is_python
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
     from ndrepro.execution.runs.run_lookup import read_recorded
     from ndrepro.reproduction.environment_claim import environment_claim
@@ -79,7 +81,8 @@ def of_program(
         alike=not prepared.environment.differences,
         repeats=_repeats(finished.folder),
     )
-    judgement = replace(judgement, claims=(*judgement.claims, *stayed_claim(original.manifest)))
+    facts = facts_claim(original.manifest, again, is_python=is_python(prepared.environment.executable))
+    judgement = replace(judgement, claims=(*judgement.claims, *facts, *stayed_claim(original.manifest)))
     claims = (*earlier.outputs_computed(now), *given)
     return attested(original, plan, (finished.folder,), (judgement,), claims, options)
 

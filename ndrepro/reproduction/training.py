@@ -46,7 +46,7 @@ def of_training(
             repetitions = _completed(reexecute.execute(original, plan, options, observer))
             judgements = _judged(original, plan, repetitions, options)
             evaluated = _evaluated(original, plan, repetitions[0].folder, judgements, options, permission, observer)
-    claims = (*evaluated, *unread, *_claims_of_run(original, plan, repetitions, evaluated))
+    claims = (*evaluated, *unread, *claims_of_run(original, plan, repetitions, evaluated))
     if is_own_network(original.request.experiment.arch):
         judgements = tuple(replace(each, claims=beside_own_network(each.claims)) for each in judgements)
         claims = beside_own_network(claims)
@@ -122,13 +122,18 @@ def _evaluated_outside(
     return outside_claims(original.folder, again.folder, stand_in=plan.stands_in)
 
 
-def _claims_of_run(
+def claims_of_run(
     original: Original, plan: ReexecutionPlan, repetitions: tuple[Finished, ...], evaluated: tuple[ClaimCheck, ...]
 ) -> tuple[ClaimCheck, ...]:
     """The claims that no repetition checks: the code, the machine, and the epochs that were not drawn."""
     from ndrepro.analysis.verdicts.code_claim import IMAGE, code_claim
     from ndrepro.analysis.verdicts.reproduction_claims import READER
-    from ndrepro.analysis.verdicts.run_conditions import ASSERTED_OF_TRAINING, asserted_claim, conditions_claim
+    from ndrepro.analysis.verdicts.run_conditions import (
+        ASSERTED_OF_TRAINING,
+        asserted_claim,
+        conditions_claim,
+        training_variables_claim,
+    )
     from ndrepro.analysis.verdicts.unexpected_files import unexpected_claim
     from ndrepro.execution.runs.run_lookup import read_recorded
 
@@ -136,10 +141,11 @@ def _claims_of_run(
     manifests = [read_recorded(piece.folder).manifest for piece in repetitions]
     code = code_claim(original.manifest, manifests, image_alone=flagged)
     conditions = conditions_claim(original.manifest, manifests[0])
+    variables = training_variables_claim(original.manifest, manifests[0])
     others = unexpected_claim(original.manifest, manifests[0])
     asserted = asserted_claim(ASSERTED_OF_TRAINING)
     unread = [claim(READER, None, piece.data_unread) for piece in repetitions if piece.data_unread][:1]
-    checked = (*_recorded_code(plan), *unread, code, conditions, asserted, *others)
+    checked = (*_recorded_code(plan), *unread, code, conditions, *variables, asserted, *others)
     total, trained = original.request.experiment.epochs, plan.trained_epochs
     if trained is None:
         return checked

@@ -190,7 +190,12 @@ def _hash_seed() -> Any:
     return none("drawn anew by every interpreter: PYTHONHASHSEED is not set")
 
 
+def is_recorded(name: str) -> bool:
+    """Whether variables of that name are on the allow-list."""
+    return _ALLOWED.fullmatch(name) is not None
+
+
 def recorded_variables(variables: Mapping[str, str], more: Collection[str] = ()) -> dict[str, Any]:
     """``recorded``: those of the allow-list and of ``more``, without secrets; ``not_recorded``: how many others."""
-    recorded = {name: variables[name] for name in sorted(variables) if _ALLOWED.fullmatch(name) or name in more}
+    recorded = {name: variables[name] for name in sorted(variables) if is_recorded(name) or name in more}
     return {"recorded": redact_variables(recorded), "not_recorded": len(variables) - len(recorded)}

@@ -32,6 +32,14 @@ def _moment_name(field: Field) -> str:
     return field.one_of(("import", "first step", "exit"))
 
 
+def _ending(field: Field) -> str:
+    return str(field.one_of(("exit", "exec", "")))
+
+
+def _moment(field: Field) -> str:
+    return field.time() if field.value else field.string()
+
+
 @dataclass(frozen=True)
 class OpenedFile:
     """A path that Python code asked to open, and whether to read, to write or both; it need not be there.
@@ -109,11 +117,11 @@ class ProcessRecord:
     """
 
     pid: Count
-    started: str
+    started: Annotated[str, _moment]
     parent_pid: Count = 0
     forked_from: Count | None = None
-    ended: str = ""
-    ending: str = ""
+    ended: Annotated[str, _moment] = ""
+    ending: Annotated[str, _ending] = ""
     argv: tuple[str, ...] = ()
     cwd: str = ""
     executable: str = ""

@@ -135,6 +135,9 @@ FREE: dict[str, Edit] = {
     "a result in the use of resources": document("environment.json", "end", "usage", test_accuracy=FALSE),
     "a result among torch's flags": document("environment.json", "start", "flags", test_accuracy=FALSE),
     "a result among the libraries": document("environment.json", "start", "libraries", test_accuracy=FALSE),
+    "a result as a variable": document(
+        "environment.json", *SEAL, "variables", "recorded", **{"test accuracy": "99.99 %"}
+    ),
     "a result in model.json": document("model.json", test_accuracy=FALSE),
     "a result in the count of layers": document("model.json", "summary", test_accuracy=FALSE),
     "a result of a layer": document("model.json", "layers", 0, test_accuracy=FALSE),

@@ -78,7 +78,8 @@ def outputs(run: ScriptRun, path: str, content: bytes | None, **changes: Any) ->
                 file.update(size=len(content), sha256=bytes_digest(content))
     folder.outputs.write_bytes(canonical_bytes(document))
     digest = {"sha256": bytes_digest(folder.outputs.read_bytes())}
-    listed = {"files": document["files"], "count": len(document["files"])}
+    total = sum(file.get("size", 0) for file in document["files"])
+    listed = {"files": document["files"], "count": len(document["files"]), "bytes": total}
     sign_again(
         run,
         byproducts=tuple(
@@ -150,7 +151,8 @@ def relist(run: ScriptRun, name: str, change: Callable[[list[dict[str, Any]]], N
     document = json.loads(path.read_text())
     change(document["files"])
     path.write_bytes(canonical_bytes(document))
-    listed = {"files": document["files"], "count": len(document["files"])}
+    total = sum(file.get("size", 0) for file in document["files"])
+    listed = {"files": document["files"], "count": len(document["files"]), "bytes": total}
     digest = {"sha256": bytes_digest(path.read_bytes())}
 
     def described(items: tuple[Resource, ...]) -> tuple[Resource, ...]:

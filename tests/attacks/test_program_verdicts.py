@@ -82,7 +82,8 @@ def test_an_input_that_the_program_never_opens_is_not_called_read(
     run.inputs.write_bytes(canonical_bytes(listed))
     described = manifest_of(run).dependency("inputs")
     assert described is not None and described.annotations is not None
-    facts = {**described.annotations, "files": listed["files"], "count": len(listed["files"])}
+    total = sum(file.get("size", 0) for file in listed["files"])
+    facts = {**described.annotations, "files": listed["files"], "count": len(listed["files"]), "bytes": total}
     changed = replace(described, digest={"sha256": bytes_digest(canonical_bytes(listed))}, annotations=facts)
     others = [changed if item.name == "inputs" else item for item in manifest_of(run).dependencies]
     author.claim(run, dependencies=tuple(others))

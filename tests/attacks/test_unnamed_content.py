@@ -19,7 +19,12 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ndrepro.analysis.verdicts.reproduction_verdict import judge
-from ndrepro.analysis.verdicts.run_conditions import ASSERTED_OF_TRAINING, asserted_claim, conditions_claim
+from ndrepro.analysis.verdicts.run_conditions import (
+    ASSERTED_OF_TRAINING,
+    asserted_claim,
+    conditions_claim,
+    training_variables_claim,
+)
 from ndrepro.analysis.verdicts.unexpected_files import RULES, unexpected_claim
 from ndrepro.execution.runs.run import Finished
 from ndrepro.execution.runs.run_checks import contradiction
@@ -240,6 +245,7 @@ def test_what_is_neither_repeated_nor_a_condition_is_named_as_asserted(honest: F
     variables = {**then.machine["variables"], "recorded": {**then.variables, "LANG": "99.99 %"}}
     other = replace(then, machine={**then.machine, "variables": variables})
     assert conditions_claim(other, then).status == "checked", "so it has to be named elsewhere"
+    assert [each.evidence for each in training_variables_claim(other, then)] == ["of then, not so now: LANG"]
     evidence = asserted_claim(ASSERTED_OF_TRAINING).evidence
-    for words in ("variables that move no numbers", "which modules were imported", "the system's libraries"):
+    for words in ("code and caches among the variables", "which modules were imported", "the system's libraries"):
         assert words in evidence

@@ -338,7 +338,8 @@ _ABSENT = _Absent()
 def _distance(before: Any, after: Any) -> float:
     """0 for equal values, the relative difference of two numbers, infinity for anything else."""
     truth = isinstance(before, bool), isinstance(after, bool)  # true is no number
-    if (before == after and truth[0] is truth[1]) or repr(before) == repr(after):
+    nested = isinstance(before, list | Mapping)  # and may hold true and 1
+    if (before == after and truth[0] is truth[1] and not nested) or repr(before) == repr(after):
         return 0.0
     if any(truth) or not (isinstance(before, int | float) and isinstance(after, int | float)):
         return math.inf

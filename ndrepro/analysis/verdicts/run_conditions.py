@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 from ndrepro.protocol.experiment.own import is_own_network
-from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON
 from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
+from ndrepro.protocol.variables import moves_numbers, of_training_not_given
 from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.first_difference import first_different_place
-from ndrepro.text.plurals import bounded, first_of
+from ndrepro.text.plurals import all_of, bounded, first_of
 from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at, mapping, text
 
-# variables that choose kernels, threads or devices, wherever a run is
-_MOVES_NUMBERS = re.compile(
-    "(?:ATEN|BLIS|CUBLAS|CUBLASLT|CUDA|CUDNN|DNNL|GOMP|GOTO|KMP|MKL|NCCL|NPY|NUMEXPR|OMP|ONEDNN|OPENBLAS|PYTORCH|TBB|VECLIB)_.*"
-    f"|NVIDIA_TF32_OVERRIDE|LD_PRELOAD|PYTHONHASHSEED|{'|'.join(BEHAVIOUR_OF_PYTHON)}"
-)
-CONDITIONS, ASSERTED = "conditions", "machine, times, energy and log"
+CONDITIONS, VARIABLES, ASSERTED = "conditions", "variables", "machine, times, energy and log"
 # what else a training run's signer alone says
 ASSERTED_OF_TRAINING = (
     "the command, Python, operating system and container, branch, tag, remotes and other descriptions of the source, "
-    "earlier attempts, the run that it says it repeats or continues, threads between operators, variables that move no "
-    "numbers, which modules were imported, the system's libraries, and what torch says of its parallel backend"
+    "earlier attempts, the run that it says it repeats or continues, threads between operators, which modules were "
+    "imported, the system's libraries, use of memory, features of the processor, what an installer or conda says of "
+    "packages, the paths of runs, code and caches among the variables, and what torch says of its parallel backend"
 )
 # and a program's or script's
 ASSERTED_OF_PROGRAMS = (
     "declared seeds and globs, remotes and other descriptions of the source, earlier attempts, a container image, the "
-    "size of data, what standard streams were, and why something was not recorded"
+    "size of data, use of memory, what an installer or conda says of packages, the list of processes and their number, "
+    "what standard streams were, and why something was not recorded"
 )
 # levels at which equal conditions promise equal bits
 _PROMISING = ("deterministic", "canonical")
@@ -96,7 +92,9 @@ def unequal_conditions(first: Manifest, second: Manifest) -> tuple[str, ...]:
         for name in sorted(before.keys() | after.keys())
         if name not in before or name not in after or not before[name].same_files(after[name])
     ]
-    return (*unequal, *([f"packages: {first_of(packages, 3)}"] if packages else []))
+    variables = [line.partition(":")[0] for line in _unequal_variables(first, second)]
+    found = {"packages": packages, "variables": variables}
+    return (*unequal, *(f"{what}: {first_of(names, 3)}" for what, names in found.items() if names))
 
 
 def difference_in_words(then: Any, now: Any) -> str:
@@ -149,6 +147,20 @@ def conditions_claim(then: Manifest, again: Manifest) -> ClaimCheck:
     return _conditions_claim(_differences(then, again), same)
 
 
+def variables_claim(names: Sequence[str], more: Sequence[str] = ()) -> tuple[ClaimCheck, ...]:
+    """The claim that names recorded variables that a repetition does not get as they were; () for none.
+
+    ``more``: what else it lacks of their values, in words.
+    """
+    words = [*([f"of then, not so now: {all_of(names)}"] if names else []), *more]
+    return (claim(VARIABLES, None, bounded("; ".join(words))),) if words else ()
+
+
+def training_variables_claim(then: Manifest, again: Manifest) -> tuple[ClaimCheck, ...]:
+    """The same of a training run, by the manifests of it and its repetition."""
+    return variables_claim(of_training_not_given(then.variables, again.variables))
+
+
 def program_conditions_claim(then: Manifest, again: Manifest, packages: Mapping[str, str]) -> ClaimCheck:
     """The same of a program, whose packages, cores and C library are conditions, too: under the same it repeats its
     bits, unless what it uses does not. What an author claims otherwise, to be judged within tolerances, is named.
@@ -196,7 +208,11 @@ def _differences(then: Manifest, again: Manifest) -> Iterator[str]:
         before, after = (found.get(name, "not recorded") for found in settings)
         if before != after or type(before) is not type(after):
             yield f"{name}: {difference_in_words(before, after)}"
-    variables = [{name: v for name, v in m.variables.items() if _MOVES_NUMBERS.fullmatch(name)} for m in (then, again)]
+    yield from _unequal_variables(then, again)
+
+
+def _unequal_variables(then: Manifest, again: Manifest) -> Iterator[str]:
+    variables = [{name: v for name, v in m.variables.items() if moves_numbers(name)} for m in (then, again)]
     for name in sorted(variables[0].keys() | variables[1].keys()):
         before, after = (found.get(name, "not set") for found in variables)
         if before != after:

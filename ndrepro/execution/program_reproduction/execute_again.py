@@ -36,6 +36,7 @@ from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON, is_below
 from ndrepro.protocol.run_kind import SCRIPT
+from ndrepro.protocol.variables import of_program_not_given
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from ndrepro.text.plurals import all_of, first_of
 from provenance.formats.atomic_io import make_folder
@@ -43,21 +44,6 @@ from provenance.formats.atomic_io import make_folder
 # of this machine, whatever was recorded: they name places
 _OF_HERE = ("PATH", "LD_LIBRARY_PATH")
 _MOVES_RESULTS = ("PYTHONHASHSEED", "SOURCE_DATE_EPOCH", *BEHAVIOUR_OF_PYTHON)
-# given in another way (the first two), or without a part in what a program computes: places of the author's machine,
-# and what Python prints or writes beside results
-_MOVE_NOTHING = (
-    *("HOME", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV", "NDREPRO_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"),
-    *("CONDA_DEFAULT_ENV", "CONDA_EXE", "CONDA_PREFIX", "CONDA_PROMPT_MODIFIER", "CONDA_PYTHON_EXE", "CONDA_SHLVL"),
-    *(
-        "PYTHONDONTWRITEBYTECODE",
-        "PYTHONFAULTHANDLER",
-        "PYTHONNODEBUGRANGES",
-        "PYTHONPYCACHEPREFIX",
-        "PYTHONUNBUFFERED",
-    ),
-)
-# by its own modules, whatever the program reads
-_READ_BY_PYTHON = ("HOME", "PYTHONPATH", "TMPDIR")
 # of a user, a terminal or a desktop, and no setting of a program's
 _OF_A_USER = re.compile(
     "USER|LOGNAME|SHELL|TERM|TERM_.*|COLORTERM|(?:NO|FORCE|CLI|LS|PY|PYTHON)_?COLORS?|COLUMNS|LINES|PWD|OLDPWD|SHLVL|_"
@@ -101,9 +87,7 @@ class ProgramPlan:
     @property
     def other_variables(self) -> tuple[str, ...]:
         """The names of recorded variables that the program does not get, or with another value."""
-        recorded, given = self.recorded_variables, self.variables
-        moving = recorded.keys() - ({*_MOVE_NOTHING} - ({*self.command.variables} - {*_READ_BY_PYTHON}))
-        return tuple(sorted(name for name in moving if given.get(name) != recorded[name]))
+        return of_program_not_given(self.recorded_variables, self.variables, self.command.variables)
 
     @property
     def search_path(self) -> tuple[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from ndrepro.protocol.run_kind import SCRIPT, run_kind
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import MANIFEST, inside
 from provenance.errors import ProvenanceError
+from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import file_digest
 from provenance.formats.folder_tree import files_below
 
@@ -33,7 +34,7 @@ def runs_of_script(place: Path, original: Manifest, before: Collection[Path]) ->
         folder = RunFolder(path.parent)
         try:
             manifest = read_recorded(folder).manifest
-            if run_kind(manifest) == SCRIPT and _asked(manifest) == _asked(original) and _is_whole(folder, manifest):
+            if run_kind(manifest) == SCRIPT and same_request(manifest, original) and _is_whole(folder, manifest):
                 found.append(folder)
         except (ProvenanceError, OSError):
             continue
@@ -54,5 +55,9 @@ def _is_whole(folder: RunFolder, manifest: Manifest) -> bool:
     )
 
 
-def _asked(manifest: Manifest) -> tuple[object, ...]:
-    return tuple(manifest.external_parameters.get(name) for name in ("name", "parameters", "seeds"))
+def same_request(first: Manifest, second: Manifest) -> bool:
+    """Whether two scripts' runs have the same name, parameters and seeds, as JSON: true is not 1."""
+    asked = [
+        [each.external_parameters.get(name) for name in ("name", "parameters", "seeds")] for each in (first, second)
+    ]
+    return canonical_bytes(asked[0]) == canonical_bytes(asked[1])

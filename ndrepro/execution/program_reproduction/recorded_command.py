@@ -14,11 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ndrepro.execution.programs.input_files import STANDARD_INPUT, is_code
+from ndrepro.execution.programs.input_files import is_code
 from ndrepro.execution.programs.interpreters import is_python
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import AS_BEFORE, ProgramFile, ProgramRecord, decoded_word, files_in, is_below
+from ndrepro.protocol.program_record import (
+    AS_BEFORE,
+    STANDARD_INPUT,
+    ProgramFile,
+    ProgramRecord,
+    decoded_word,
+    files_in,
+    is_below,
+)
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, run_kind
 from provenance.attestation.manifest import DATASET, Manifest, Resource
 from provenance.attestation.run_files import inside

@@ -25,12 +25,12 @@ from ndrepro.execution.program_reproduction.data_elsewhere import (
     snapshot,
 )
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData, is_of_git
-from ndrepro.execution.programs.input_files import OPENED, is_code, is_source
+from ndrepro.execution.programs.input_files import is_code, is_source
 from ndrepro.execution.sandbox.confinement import is_of_the_system, settings_of_the_system
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import ProgramFile, is_below
+from ndrepro.protocol.program_record import OPENED, ProgramFile, is_below
 from provenance.attestation.run_files import inside
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -140,10 +140,13 @@ class RecordedInputs:
             problem = self._replace(path, self._elsewhere.file(file.sha256, file.size), problem)
         elif not problem and (not is_below(path, self._top) or (file.size or 0) > _COPY_BYTES):
             self.shown[path] = before
+        found = here or self.mapped.get(path, path)
+        if not problem and file.sha256 is not None and file.size != found.stat().st_size:
+            problem = f"recorded with {file.size} bytes, and it has {found.stat().st_size}"
         if problem:
             self.missing.append(f"input {file.path}: {problem}")
             return
-        self.places[file] = here or self.mapped.get(path, path)
+        self.places[file] = found
         if is_new:
             self.beside_commit.append(file.path)
         if is_new and (is_code if here is None else is_source)(file.path):

@@ -18,10 +18,11 @@ from ndrepro.protocol.program_record import is_below
 
 
 def uncompared_inputs(plan: ProgramPlan) -> Iterator[str]:
-    """The recorded paths of those that the program finds nowhere with the recorded digest."""
+    """The recorded paths of those that the program finds nowhere with the recorded digest and size."""
     for file in plan.place.of_environment:
         path = Path(os.path.normpath(plan.command.working_folder / file.path))
-        if file.sha256 is None or all(digest_of(each) != file.sha256 for each in _places(path, plan)):
+        here = (each for each in _places(path, plan) if file.sha256 is not None and digest_of(each) == file.sha256)
+        if all(each.stat().st_size != file.size for each in here):
             yield file.path
 
 

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from ndrepro.execution.programs.output_files import copied
 from ndrepro.execution.programs.working_folder import identity_of
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import LISTINGS, ProgramFile
+from ndrepro.protocol.program_record import COMMAND, LISTINGS, OPENED, STANDARD_INPUT, ProgramFile
 from provenance.attestation.manifest import DATASET, Resource
 from provenance.attestation.run_files import inside
 from provenance.capture.unavailable import printable
@@ -40,7 +40,6 @@ _SUFFIXES = (
 )
 _CODE = re.compile(rf".*\.(?:{'|'.join(_SUFFIXES.split())})|(?:GNU)?[Mm]akefile", re.DOTALL)
 _SETTINGS = re.compile(r".*\.(?:toml|ya?ml|json|cfg|ini)", re.DOTALL)
-COMMAND, STANDARD_INPUT, OPENED = "command", "standard input", "opened"
 
 
 def expect_data(paths: Iterable[Path]) -> None:

@@ -25,7 +25,16 @@ from ndrepro.execution.programs.working_folder import (
     within_any,
 )
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import AS_BEFORE, DECLARED, NOT_WRITTEN, STANDARD_OUTPUT, ProgramFile
+from ndrepro.protocol.program_record import (
+    AS_BEFORE,
+    CHANGED,
+    DECLARED,
+    NEW,
+    NOT_WRITTEN,
+    STANDARD_OUTPUT,
+    WRITTEN,
+    ProgramFile,
+)
 from provenance.attestation.run_files import inside
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -34,7 +43,6 @@ from provenance.formats.digest import FileDigest, bytes_digest, file_digest
 from provenance.redaction.documents import redact_file
 
 COPY_BYTES, COPIED_BYTES = 1 << 20, 8 << 20
-NEW, CHANGED, WRITTEN = "new", "changed", "written"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ import json
 import os.path
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +47,12 @@ from ndrepro.protocol.program_record import (
     LISTINGS,
     OUTPUTS,
     PARAMETERS,
-    ProgramFile,
     ProgramRecord,
     outcome_of,
 )
 from ndrepro.protocol.recorded.environment import CAPTURED
 from ndrepro.protocol.recorded.logged_rows import EVENTS, FILE, MOST_ROWS, text_rows
-from ndrepro.protocol.recorded.manifest_parts import PROGRAM_ANNOTATIONS, check_facts, check_parts
+from ndrepro.protocol.recorded.manifest_parts import FILE_LISTS, PROGRAM_ANNOTATIONS, check_facts, check_parts
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import (
     CLOCK,
@@ -80,7 +78,6 @@ from provenance.formats.trail import Trail
 from provenance.observation.process_record import read_processes
 
 _ASK = "ask its author"
-_MEMBERS = frozenset(each.name for each in fields(ProgramFile))
 
 
 def request(root: Path, manifest: Manifest) -> CheckResult:
@@ -110,6 +107,9 @@ def environment(root: Path, manifest: Manifest) -> CheckResult:
         return CheckResult("environment", "skip", "it was not captured: the recording ended before")
     captured = read_json(folder.environment)
     CAPTURED(Field(captured, folder.environment.name))
+    pythons = manifest.internal_parameters.get("interpreters")
+    if isinstance(pythons, list) and pythons:  # the distributions of the first are dependencies
+        expect_equal("interpreters[0].distributions", at(pythons[0], "distributions"), {})
     record = ProgramRecord.of(manifest)
     # a program that ran no Python has no distributions, whatever the file says of why
     known = captured if record.interpreters else {**captured, "distributions": {"installed": []}}
@@ -139,7 +139,8 @@ def files(root: Path, manifest: Manifest) -> CheckResult:
         counts.append(f"{name}: {len(listed)}")
     counts.append(f"data: {_check_data(folder, manifest)} files")
     if folder.processes.exists():
-        read_processes(folder.processes)
+        seen = at(manifest.internal_parameters, "observation", "processes")
+        expect_equal("observation.processes", seen, len(read_processes(folder.processes)) or None)
     _check_log(folder, manifest)
     return CheckResult("files", "pass", ", ".join(counts))
 
@@ -166,10 +167,12 @@ def _listed(name: str, path: Path, resource: Resource | None) -> list[Mapping[st
             raise ManifestError(f"{name}: {path.name} is there, and the manifest has none", _ASK)
         return []
     expect_equal(f"{name}.digest", dict(resource.digest or {}).get("sha256"), file_digest(path).sha256)
-    found = json.loads(read_bounded(path, LOG_BYTES))["files"]
-    described = resource.annotations or {}
+    document = json.loads(read_bounded(path, LOG_BYTES))
+    FILE_LISTS[name](Field(document, path.name))
+    found, described = document["files"], resource.annotations or {}
     expect_equal(f"{name}.files", described.get("files"), found[:LISTED])
     expect_equal(f"{name}.count", described.get("count"), len(found))
+    expect_equal(f"{name}.bytes", described.get("bytes"), sum(file.get("size", 0) for file in found))
     listed: list[Mapping[str, Any]] = found
     paths = [file.get("path") for file in listed]
     if name == OUTPUTS and len(set(paths)) < len(paths):  # one to show, and another to compare
@@ -178,9 +181,7 @@ def _listed(name: str, path: Path, resource: Resource | None) -> list[Mapping[st
 
 
 def _expect_recorded(name: str, file: Mapping[str, Any], kept: Mapping[str, Artifact]) -> None:
-    """Raises ManifestError for what no recorder says of a file: other members, a reason beside a copy, another copy."""
-    if odd := sorted(set(file) - _MEMBERS):
-        raise ManifestError(f"{name}: {file.get('path')}: {odd[0]} is not recorded of a file", _ASK)
+    """Raises ManifestError for what no recorder says of a file: a reason beside a copy, another copy."""
     copy = file.get("copy")
     if copy is None:
         return

@@ -7,6 +7,7 @@ answer may be the marker of what is missing; processors and systems differ in wh
 
 from __future__ import annotations
 
+from ndrepro.protocol.program_record import PLACES
 from ndrepro.protocol.recorded.shapes import (
     COUNT,
     SECONDS,
@@ -26,7 +27,9 @@ from ndrepro.protocol.recorded.shapes import (
     truth,
     whole,
 )
+from provenance.capture.environment import is_recorded
 from provenance.capture.unavailable import MOST_BYTES, MOST_WATTS
+from provenance.formats.strict_json import Field
 
 _BYTES = captured(number(0, MOST_BYTES, "bytes"))
 _SCALAR = one_of(truth, number(-(2.0**63), 2.0**64), text, nothing)
@@ -153,7 +156,16 @@ _CONTAINER = record(
         "image": captured(record({}, _captured("name digest id", text))),
     },
 )
-VARIABLES = captured(record({"recorded": table(text), "not_recorded": COUNT}))
+
+
+def _variable(field: Field) -> None:
+    """The name of a variable that recorders record; earlier ones had all that begin with PYTHON."""
+    name = field.string()
+    if not (is_recorded(name) or name in PLACES or name.startswith("PYTHON")):
+        field.refuse("a variable that is recorded")
+
+
+VARIABLES = captured(record({"recorded": table(text, _variable), "not_recorded": COUNT}))
 CAPTURED = captured(
     record(
         {},

@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ndrepro.protocol.program_record import EXECUTABLE, IMAGE, IMAGE_ATTESTATION, INPUTS, OUTPUTS
+from ndrepro.protocol.program_record import (
+    CHANGED,
+    COMMAND,
+    DECLARED,
+    EXECUTABLE,
+    IMAGE,
+    IMAGE_ATTESTATION,
+    INPUTS,
+    NEW,
+    OPENED,
+    OUTPUTS,
+    STANDARD_INPUT,
+    WRITTEN,
+)
 from ndrepro.protocol.recorded.environment import IMPORTED_FILES, LOADED_CODE
 from ndrepro.protocol.recorded.shapes import (
     COUNT,
     SECONDS,
     TEXTS,
     Shape,
+    among,
     array,
     captured,
     each,
@@ -110,19 +124,22 @@ ANNOTATIONS: dict[str, Shape] = {
     ERROR: record({"type": text, "message": text}, {"cure": text}),  # a script's exception has no cure
     NOT_RECORDED: table(text),
 }
-_LISTED = {"path": text, "how": text}
+_WAYS = {INPUTS: (COMMAND, STANDARD_INPUT, OPENED), OUTPUTS: (DECLARED, NEW, CHANGED, WRITTEN)}
 _OF_LISTED = {"size": COUNT, "sha256": sha256, "copy": text, "reason": text}
 _DIGESTS = captured(record({}, {"sha256": sha256, "gitCommit": git_name}))
 _VERSIONS = record({}, each("ndrepro python", version))
-_SUM = {"count": COUNT, "bytes": COUNT, "files": array(record(_LISTED, _OF_LISTED))}
+_LISTS = {name: array(record({"path": text, "how": among(*ways)}, _OF_LISTED)) for name, ways in _WAYS.items()}
+# inputs.json and outputs.json
+FILE_LISTS = {name: record({"files": files}) for name, files in _LISTS.items()}
+_SUM = {"count": COUNT, "bytes": COUNT}
 _DATA = captured(record({"files": COUNT, "bytes": COUNT, "listing": text}))
 # of a recorded program alone
 PROGRAM_ANNOTATIONS: dict[str, Shape] = {
     EXECUTABLE: record({}),
     IMAGE: record({"engine": text}, {"unavailable": text, "attestation": missing}),
     IMAGE_ATTESTATION: record({}),
-    INPUTS: record(_SUM, {"problem": text}),
-    OUTPUTS: record(_SUM, {"problem": text, "unmatched": TEXTS, "removed": TEXTS}),
+    INPUTS: record({**_SUM, "files": _LISTS[INPUTS]}, {"problem": text}),
+    OUTPUTS: record({**_SUM, "files": _LISTS[OUTPUTS]}, {"problem": text, "unmatched": TEXTS, "removed": TEXTS}),
 }
 _NAMED_BY_URI = (SOURCE, EXECUTABLE, IMAGE)
 _STREAM = record({"to": text, "bytes": COUNT, "sha256": sha256}, {"left": truth})

@@ -140,6 +140,15 @@ def table(of: Shape, names: Shape = text) -> Shape:
     return shape
 
 
+def among(*names: str) -> Shape:
+    """One of these texts."""
+
+    def shape(field: Field) -> None:
+        field.one_of(names)
+
+    return shape
+
+
 def each(names: str, shape: Shape) -> dict[str, Shape]:
     """Members of one shape; ``names`` has a space between each two."""
     return dict.fromkeys(names.split(), shape)
