@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sysconfig
 from pathlib import Path
-from typing import Any
 
 import pytest
 from strange_programs import CONFINED, Stranger, manifest_of, statuses
@@ -78,21 +77,35 @@ def test_a_declared_folder_of_which_no_digest_was_recorded_is_missing(tmp_path: 
     assert author.reproduce(run).verdict == "undecided"
 
 
-def test_what_an_installation_the_system_or_the_repository_here_has_is_not_named(tmp_path: Path) -> None:
-    """No attack: packages of another environment, and questions to git without git."""
-    packages = tmp_path / "venv" / "lib" / "python" / "site-packages"
-    packages.parent.mkdir(parents=True)
-    packages.symlink_to(sysconfig.get_path("purelib"))
-    read: list[Any] = [packages / "pytest" / "py.typed", "/usr/bin/env", ".git/HEAD"]
+def test_what_the_system_or_the_repository_here_has_is_not_named(tmp_path: Path) -> None:
+    """No attack: a program of the system, and questions to git without git."""
+    read = ["/usr/bin/env", ".git/HEAD"]
     text = "import contextlib\n"
     text += "".join(f"with contextlib.suppress(OSError): open({str(path)!r}, 'rb').read()\n" for path in read)
     author = Stranger.make(tmp_path / "a", {"train.py": f"{text}open('o', 'w').write('0.5')\n"})
     run = author.record(outputs=("o",))
     listed = [each["path"] for each in json.loads(run.inputs.read_text())["files"]]
-    assert {*map(str, read)} <= {*listed}
+    assert {*read} <= {*listed}
     found = author.reproduce(run)
     assert (found.verdict, named(found)) == ("identical", ""), (found.claims, found.judgements)
     assert statuses(found)["inputs"] == "checked", found.judgements
+
+
+def test_a_file_of_another_installation_that_is_here_at_another_path_was_not_read(tmp_path: Path) -> None:
+    """Before: the file beside the packages here counted, which the program looks for elsewhere."""
+    packages = tmp_path / "venv" / "lib" / "python" / "site-packages"
+    path = packages / "pytest" / "py.typed"
+    here = Path(sysconfig.get_path("purelib"), "pytest", "py.typed")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(here.read_bytes())
+    author = Stranger.make(tmp_path / "a", reads(path))
+    listed = json.loads(author.record(outputs=("o",)).inputs.read_text())["files"]
+    path.unlink()
+    run = author.record(outputs=("o",))
+    author.claim_inputs(run, lambda _: listed)
+    found = author.reproduce(run)
+    (claim,) = (each for each in found.judgements[0].claims if each.name == "inputs")
+    assert claim.status == "not checked" and f"not read this time, as far as was seen: {path}" in claim.evidence
 
 
 def test_files_beyond_the_list_are_said_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
             None if plan.execution.sandbox == NO_SANDBOX else _confined(plan, variables, runs, home),
             variables,
             plan.place.place,
-            tuple(plan.place.shown),
+            (*plan.place.shown, *plan.environment.shown, *(path.parent for path in plan.environment.interpreters)),
             plan.environment.importable,
             {**plan.environment.mapped, **plan.place.mapped},
         ),

@@ -6,7 +6,7 @@ Their author decides by their paths alone which these are, and the program may h
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from ndrepro.execution.program_reproduction.data_elsewhere import digest_of
@@ -23,6 +23,14 @@ def uncompared_inputs(plan: ProgramPlan) -> Iterator[str]:
         path = Path(os.path.normpath(plan.command.working_folder / file.path))
         here = (each for each in _places(path, plan) if file.sha256 is not None and digest_of(each) == file.sha256)
         if all(each.stat().st_size != file.size for each in here):
+            yield file.path
+
+
+def read_elsewhere(plan: ProgramPlan, read: Set[str]) -> Iterator[str]:
+    """The recorded paths of those that the program ``read`` where they are here."""
+    for file in plan.place.of_environment:
+        path = Path(os.path.normpath(plan.command.working_folder / file.path))
+        if not read.isdisjoint(map(str, _places(path, plan))):
             yield file.path
 
 
