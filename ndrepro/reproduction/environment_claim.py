@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
-from ndrepro.execution.program_reproduction.modules_in_place import modules_in_place
-from ndrepro.execution.program_reproduction.recorded_command import listed_files, python_of_script
+from ndrepro.execution.program_reproduction.modules_in_place import (
+    imported_by_others,
+    modules_before_others,
+    modules_in_place,
+)
+from ndrepro.execution.program_reproduction.recorded_command import python_of_script
 from ndrepro.execution.program_reproduction.recorded_words import programs_of_the_code
 from ndrepro.execution.programs.interpreters import python_of
+from ndrepro.execution.programs.program_run import FinishedProgram
 from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
@@ -18,17 +23,17 @@ from ndrepro.text.plurals import all_of, bounded
 from provenance.attestation.manifest import Manifest
 from provenance.errors import ProvenanceError
 from provenance.hook.started_programs import UNOBSERVED
-from provenance.observation.process_record import read_processes
+from provenance.observation.process_record import ImportedModule, ProcessRecord, read_processes
 
 
 def environment_claim(
-    prepared: ProgramPlan, original: Original, again: Manifest, repetition: RunFolder, python: str
+    prepared: ProgramPlan, original: Original, again: Manifest, finished: FinishedProgram, python: str
 ) -> ClaimCheck:
     """Made when the program has ended: not checked where either run used more than the Python that was compared, or
     the environment was rebuilt, of wheels that nobody has read.
 
     Args:
-        again, repetition: the manifest and the folder of the repetition.
+        again, finished: the manifest of the repetition, and how it ended.
         python: the version that ran in it, "" for none.
     """
     given, version = prepared.environment, prepared.command.interpreter
@@ -37,9 +42,9 @@ def environment_claim(
     others = [
         *programs_of_the_code(prepared, ProgramRecord.of(original.manifest).interpreters),
         *_others_than_compared(prepared, again),
-        *_modules_in_place(prepared, repetition),
+        *_modules_in_place(prepared, finished.imported),
         *_others_than_recorded((original.manifest, again)),
-        *_started_unseen((original.folder, repetition)),
+        *_started_unseen((original.folder, finished.folder)),
     ]
     lines = [*given.differences, *given.concerns]
     words = f"given Python {version} and its distributions, as recorded"
@@ -69,10 +74,7 @@ def _others_than_recorded(manifests: Iterable[Manifest]) -> Iterator[str]:
 def _started_unseen(folders: Iterable[RunFolder]) -> Iterator[str]:
     """What Python code of either run started without the hook."""
     for folder in folders:
-        try:
-            problems = [problem for each in read_processes(folder.processes) for problem in each.problems]
-        except ProvenanceError:
-            continue
+        problems = [problem for each in _processes(folder) for problem in each.problems]
         yield from (problem for problem in problems if problem.startswith(UNOBSERVED))
 
 
@@ -85,22 +87,31 @@ def _others_than_compared(prepared: ProgramPlan, again: Manifest) -> Iterator[st
             yield f"{each.executable} ({each.version})"
 
 
-def _modules_in_place(prepared: ProgramPlan, repetition: RunFolder) -> Iterator[str]:
-    """The modules of the code that the repetition imported in the place of others, as far as it was seen."""
-    try:
-        processes = read_processes(repetition.processes)
-        read = listed_files(repetition.inputs)
-    except (ProvenanceError, OSError):
-        return iter(())
-    # a process that left by os._exit says nothing of its search path: it begins with the folder of a word, or its own
-    words = [word for each in processes for word in each.argv]
-    searched = [*(entry for each in processes for entry in each.search_path), "", *map(os.path.dirname, words)]
-    place, environment = prepared.place, prepared.environment
-    return modules_in_place(
-        str(place.place),
-        str(place.working_folder),
-        {file.path for file in read} - {*prepared.words},
-        searched,
-        environment.importable,
-        environment.modules,
+def imports_claim(prepared: ProgramPlan, finished: FinishedProgram) -> tuple[ClaimCheck, ...]:
+    """The claim that names modules of the code that something else imported than the code; () for none."""
+    folder = prepared.place.working_folder
+    words = (word for each in _processes(finished.folder) for word in each.argv)
+    paths = (os.path.normpath(folder / word) for word in (*prepared.words, *words))
+    found = imported_by_others(
+        str(prepared.place.place),
+        finished.imported,
+        {*prepared.words, *paths} - {str(folder), *map(str, folder.parents)},
+        prepared.environment.importable,
     )
+    names = tuple(found)
+    return (claim("imports", None, f"of the recorded code, by no file of it: {all_of(names)}"),) if names else ()
+
+
+def _modules_in_place(prepared: ProgramPlan, imported: Sequence[ImportedModule]) -> Iterator[str]:
+    """The modules of the code that the repetition imported in the place of others."""
+    place, environment = str(prepared.place.place), prepared.environment
+    found = {*modules_in_place(place, imported, environment.importable, environment.modules)}
+    yield from sorted(found | {*modules_before_others(place, imported)})
+
+
+def _processes(folder: RunFolder) -> tuple[ProcessRecord, ...]:
+    """Those of a repetition; none where their list is none, which is said elsewhere."""
+    try:
+        return read_processes(folder.processes)
+    except ProvenanceError:
+        return ()

@@ -42,7 +42,7 @@ def of_program(
     from ndrepro.execution.programs.interpreters import is_python
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
     from ndrepro.execution.runs.run_lookup import read_recorded
-    from ndrepro.reproduction.environment_claim import environment_claim
+    from ndrepro.reproduction.environment_claim import environment_claim, imports_claim
     from ndrepro.reproduction.given_claims import given_claims, inputs_claim, stayed_claim
     from ndrepro.reproduction.outputs_computed import BeforeStart
 
@@ -75,7 +75,7 @@ def of_program(
         then,
         now,
         inputs=inputs_claim(prepared, finished.folder, again),
-        environment=environment_claim(prepared, original, again, finished.folder, now.python),
+        environment=environment_claim(prepared, original, again, finished, now.python),
         conditions=program_conditions_claim(original.manifest, again, prepared.environment.unequal),
         whole=not prepared.place.missing,
         alike=not prepared.environment.differences,
@@ -83,7 +83,7 @@ def of_program(
     )
     facts = facts_claim(original.manifest, again, is_python=is_python(prepared.environment.executable))
     judgement = replace(judgement, claims=(*judgement.claims, *facts, *stayed_claim(original.manifest)))
-    claims = (*earlier.outputs_computed(now), *given)
+    claims = (*earlier.outputs_computed(now), *given, *imports_claim(prepared, finished))
     return attested(original, plan, (finished.folder,), (judgement,), claims, options)
 
 

@@ -15,7 +15,7 @@ import os
 import sys
 
 from .module_import import ModuleFinder
-from .opened_files import OpenedFiles
+from .opened_files import OPENED_FILES, OpenedFiles
 from .process_file import ProcessFile
 from .random_states import random_states
 from .read_variables import note_read_variables
@@ -52,13 +52,16 @@ class ProcessObserver:
 
     def _audit(self, event: str, arguments: tuple[typing.Any, ...]) -> None:
         # called for every audit event of the program: what is not looked at must cost next to nothing
-        if event == "open":
+        if event == "open" or (event == "import" and arguments[1] is not None):
             if self._opened is not None:
                 try:
-                    self._opened.see(arguments[0], arguments[2])
+                    if event == "open":
+                        self._opened.see(arguments[0], arguments[2])
+                    else:  # a compiled module
+                        self._opened.see(arguments[1], os.O_RDONLY, str(arguments[0]))
                 except Exception as error:
                     self._opened = None
-                    self._process.note("opened files", error)
+                    self._process.note(OPENED_FILES, error)
         elif event in STARTS:
             try:
                 if unobserved := started_without_hook(event, arguments):

@@ -10,7 +10,7 @@ import operator
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,15 @@ from typing import Any
 from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.strict_json import Field, read_record, timestamp
-from provenance.observation.process_record import OpenedFile, ProcessRecord, TorchRecord, scalars, string_map, strings
+from provenance.observation.process_record import (
+    ImportedModule,
+    OpenedFile,
+    ProcessRecord,
+    TorchRecord,
+    scalars,
+    string_map,
+    strings,
+)
 from provenance.redaction.redact import redact_arguments
 
 # processes of one program that are listed; the first ones to start
@@ -89,14 +97,14 @@ def _process(
 ) -> ProcessRecord:
     stem = f"{pid}-{started_ns}"
     name = f"process-{stem}.json"
-    opened = _opened(output / f"opened-{stem}.jsonl", problems, room)
+    opened, imported = _opened(output / f"opened-{stem}.jsonl", problems, room)
     try:
         document = Field(json.loads(room.read(output / name, _PROCESS_BYTES)), name, TrailError)
         record = _record(document, problems)
     except (OSError, ValueError, RecursionError, ProvenanceError) as error:
         why = getattr(error, "strerror", None) or str(error)
         record = ProcessRecord(pid, "", problems=(*problems, f"its process file cannot be read: {why}"[:500]))
-    return replace(record, pid=pid, started=_time(started_ns), opened=opened, trails=trails)
+    return replace(record, pid=pid, started=_time(started_ns), opened=opened, imported=imported, trails=trails)
 
 
 def _record(document: Field, problems: list[str]) -> ProcessRecord:
@@ -160,31 +168,35 @@ def _folders(identities: Field) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(other), tuple(same)
 
 
-def _opened(path: Path, problems: list[str], room: _Room) -> tuple[OpenedFile, ...]:
-    """The list of opened files, as far as it goes; each path once."""
+def _opened(path: Path, problems: list[str], room: _Room) -> tuple[tuple[OpenedFile, ...], tuple[ImportedModule, ...]]:
+    """The list of opened files, as far as it goes, each path once; and the modules among them."""
     try:
         content = room.read(path, _OPENED_BYTES)
     except FileNotFoundError:
-        return ()
+        return (), ()
     except OSError as error:
         problems.append(f"its list of opened files cannot be read: {error.strerror}")
-        return ()
+        return (), ()
+    imported: dict[ImportedModule, None] = {}
     found: dict[str, tuple[bool, ...]] = {}
     wrong = 0
     for line in content.split(b"\n")[:-1]:
         try:
             entry = json.loads(line)
             name, how = entry["path"], _MODES[entry["mode"]]
+            module = ImportedModule(entry.get("module", ""), name, entry.get("importer", ""))
         except (ValueError, KeyError, TypeError, RecursionError):
             wrong += 1
             continue
-        if not isinstance(name, str) or "\0" in name:
+        if not all(isinstance(each, str) and "\0" not in each for each in astuple(module)):
             wrong += 1
             continue
+        if module.name:
+            imported[module] = None
         found[name] = tuple(map(operator.or_, found.get(name, (False,) * 3), how))
     if wrong:
         problems.append(f"{wrong} lines of its list of opened files are no entries")
-    return tuple(OpenedFile(name, *how) for name, how in found.items())
+    return tuple(OpenedFile(name, *how) for name, how in found.items()), tuple(imported)
 
 
 def _time(ns: int) -> str:

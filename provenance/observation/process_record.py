@@ -54,6 +54,18 @@ class OpenedFile:
 
 
 @dataclass(frozen=True)
+class ImportedModule:
+    """A file that was executed as a module of this name.
+
+    ``importer``: the file whose code imported it, or "<frozen runpy>" and the like where that is in none.
+    """
+
+    name: str
+    path: str
+    importer: str
+
+
+@dataclass(frozen=True)
 class TorchMoment:
     """What torch was set to at one moment.
 
@@ -108,6 +120,7 @@ class ProcessRecord:
         variables: names of the environment variables that its Python code read.
         ranks: RANK, LOCAL_RANK and WORLD_SIZE, where set.
         opened: files that it opened; not in processes.json. ``opened_not_listed`` counts openings beyond the limit.
+        imported: those of them that an import opened, likewise.
         other_folders: those of its working folder and search path that are other folders here, as in a container.
         same_folders: those that are the same ones; neither is in processes.json.
         torch: ``None`` where it did not import torch.
@@ -135,6 +148,7 @@ class ProcessRecord:
     variables: tuple[str, ...] = ()
     ranks: Mapping[str, str] = field(default_factory=dict)
     opened: tuple[OpenedFile, ...] = ()
+    imported: tuple[ImportedModule, ...] = ()
     opened_not_listed: Count = 0
     other_folders: tuple[str, ...] = ()
     same_folders: tuple[str, ...] = ()
@@ -168,7 +182,7 @@ class ProcessRecord:
         return read_record(cls, document, apart=_OF_FILES_HERE, later=("variables",))
 
 
-_OF_FILES_HERE = ("opened", "other_folders", "same_folders")
+_OF_FILES_HERE = ("opened", "imported", "other_folders", "same_folders")
 
 
 def encode_processes(records: Iterable[ProcessRecord]) -> bytes:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from strange_programs import Stranger, manifest_of
+from strange_programs import Stranger, manifest_of, statuses
 
 from ndrepro.api import Reproduction
 from ndrepro.protocol.program_record import ProgramRecord
@@ -160,10 +160,78 @@ def test_so_is_one_inside_a_package(tmp_path: Path) -> None:
     assert "lib/util of the recorded code instead of util.py beside it" in environment_of(found)[1]
 
 
-def test_a_process_that_leaves_without_an_end_hides_no_module(tmp_path: Path) -> None:
-    """It says nothing of its search path."""
-    text = "import os, statistics\nopen('out.txt', 'w').write(statistics.mean([0.4, 0.6]))\nos._exit(0)\n"
-    author = Stranger.make(tmp_path / "a", {"train.py": text, "statistics.py": "def mean(values): return '0.9999'\n"})
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "write(mean([0.4, 0.6]))\nos._exit(0)",
+        "write(mean([0.4, 0.6]))\nsys.path.pop(0)",
+        "os.chdir('src')\nwrite(mean([0.4, 0.6]))",
+        "if not os.fork():\n    write(mean([0.4, 0.6]))\n    os._exit(0)\nos.wait()",
+    ],
+)
+def test_no_search_path_hides_a_module(tmp_path: Path, ending: str) -> None:
+    """Before: named where the search path, as it was at the end, led to it."""
+    text = f"""
+import os, sys
+def write(text, path=os.path.abspath('out.txt')):
+    with open(path, 'w') as file: file.write(text)
+def mean(values):
+    sys.path.insert(0, '' if os.path.isfile('statistics.py') else 'src')
+    import statistics
+    return statistics.mean(values)
+{ending}
+"""
+    files = {"train.py": text, "src/statistics.py": "def mean(values): return '0.9999'\n"}
+    author = Stranger.make(tmp_path / "a", files)
     found = author.reproduce(author.record(outputs=("out.txt",)))
     assert found.verdict == "identical"
-    assert "statistics.py of the recorded code instead of the installed" in environment_of(found)[1]
+    assert "src/statistics.py of the recorded code instead of the installed" in environment_of(found)[1]
+
+
+STATISTICS = "import statistics\nstatistics.mean = lambda values: 0.9999\n"
+
+
+def test_a_module_of_the_code_that_something_else_imports_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's pickle imports a module of Jython's, if there is one. Before: in no claim."""
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
+    text = "import pickle\nfrom statistics import mean\nopen('out.txt', 'w').write(str(mean([0.4, 0.6])))\n"
+    name = "org/python/core.py"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, name: f"{STATISTICS}PyStringMap = None\n"})
+    found = author.reproduce(author.record(outputs=("out.txt",)))
+    (claim,) = (each for each in found.claims if each.name == "imports")
+    assert (found.verdict, claim.status) == ("identical", "not checked")
+    assert f"{name}, by " in claim.evidence and claim.evidence.endswith('pickle.py"')
+
+
+SPAWNS = """
+from multiprocessing import get_context
+from own.work import double
+if __name__ == '__main__':
+    with get_context('spawn').Pool(1) as pool, open('out.txt', 'w') as file:
+        file.write(str(pool.map(double, [1, 2])))
+"""
+
+
+@pytest.mark.parametrize(
+    "command", ["train.py", "-m own", "-c import own.__main__", "-m pytest -q -p no:cacheprovider tests"]
+)
+def test_what_the_command_or_the_code_imports_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """No attack."""
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
+    start, _, rest = command.partition(" ")
+    words = [start, *([rest] if start == "-c" else rest.split())]
+    files = {
+        "train.py": SPAWNS,
+        "own/__init__.py": "",
+        "own/work.py": "def double(value): return 2 * value\n",
+        "own/__main__.py": "from own.work import double\nopen('out.txt', 'w').write(str(double(2)))\n",
+        "tests/test_own.py": "def test_own():\n    import own.__main__\n",
+    }
+    author = Stranger.make(tmp_path / "a", files)
+    found = author.reproduce(author.record(sys.executable, *words, outputs=("out.txt",)))
+    assert found.verdict == "identical"
+    assert "imports" not in statuses(found), found.claims

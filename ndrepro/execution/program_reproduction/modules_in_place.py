@@ -1,64 +1,98 @@
-"""Modules of the recorded code that were imported in the place of Python's own, of an installed package, or of a file.
+"""Modules of the recorded code that its reader does not look for: imported in the place of Python's own, of an
+installed package or of a file beside them, or by no file of the code.
 
 A reader who sees ``import statistics`` looks nowhere else, and the environment is compared without the folders of the
-code, which Python searches first.
+code, which Python searches first. And what the code does not import, Python or an installed package may: what it loads
+where it is there, plug-ins, what settings name.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from importlib.machinery import all_suffixes
 
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
+from provenance.observation.process_record import ImportedModule
 
-_SUFFIXES = tuple(all_suffixes())
 # nobody imports those of Python or of another project, and many have files of these names
 _OF_EVERY_PROJECT = {"test", "tests", "conftest", "setup"}
+# what Python calls code that is a word of the command, or comes from standard input
+_OF_THE_COMMAND = ("<string>", "<stdin>")
 
 
 def modules_in_place(
-    place: str,
-    working_folder: str,
-    read: Iterable[str],
-    searched: Iterable[str],
-    environment: Collection[str],
-    editable: Collection[str],
+    place: str, imported: Iterable[ImportedModule], environment: Collection[str], editable: Collection[str]
 ) -> Iterator[str]:
-    """Each such module, by its path in the code, and the one that it is imported for.
+    """Each module of the code in ``place`` that was imported by the name of another one, and that name.
 
     Args:
-        place, working_folder: the folder of the code, and where the program ran; both as absolute paths.
-        read: the files that the program read, absolute or relative to ``working_folder``.
-        searched: the entries of ``sys.path`` of all its processes.
         environment: the folders that its interpreter imports from.
         editable: names that it imports from editable installations, but for the code's own.
     """
     installed = (name for folder in environment for name in _modules(folder))
     known = {*sys.stdlib_module_names, *editable, *installed} - _OF_EVERY_PROJECT
-    folders = {os.path.normpath(os.path.join(working_folder, entry)) for entry in searched} - {*environment}
-    found = set()
-    for path in (os.path.normpath(os.path.join(working_folder, each)) for each in read):
-        if not path.startswith(f"{place}/") or not path.endswith(_SUFFIXES):
+    for module in imported:
+        if module.path.startswith(f"{place}{os.sep}") and (name := module.name.partition(".")[0]) in known:
+            yield f"{os.path.relpath(_top(module), place)} of the recorded code instead of the installed {name}"
+
+
+def modules_before_others(place: str, imported: Iterable[ImportedModule]) -> Iterator[str]:
+    """The packages and compiled modules of the code that were imported, or lead to what was, each with the module
+    beside it that it stands before."""
+    for path in (module.path for module in imported):
+        while path.startswith(f"{place}{os.sep}"):
+            folder, name = os.path.split(path)
+            beside = f"{name.partition('.')[0]}.py"
+            if name != beside and os.path.lexists(os.path.join(folder, beside)):
+                yield f"{os.path.relpath(path, place)} of the recorded code instead of {beside} beside it"
+            path = folder
+
+
+def imported_by_others(
+    place: str, imported: Iterable[ImportedModule], words: Iterable[str], environment: Collection[str]
+) -> Iterator[str]:
+    """Each module of the code in ``place`` that none of its files imported, but Python or an installed package.
+
+    Args:
+        words: those of all its processes: of the command, and absolute paths that they name.
+        environment: as in ``modules_in_place``.
+    """
+    known, unknown = {*words, *_OF_THE_COMMAND}, dict[str, str]()
+    expected = set()
+    for module in imported:
+        if not module.path.startswith(f"{place}{os.sep}"):
             continue
-        for folder in folders:
-            first = os.path.relpath(path, folder).split(os.sep)[0]
-            if (name := first.partition(".")[0]) in known:
-                shown = os.path.relpath(os.path.join(folder, first), place)
-                found.add(f"{shown} of the recorded code instead of the installed {name}")
-        found |= {f"{shown} of the recorded code instead of {name} beside it" for shown, name in _before(place, path)}
-    yield from sorted(found)
+        of_environment = module.importer.startswith("<") or any(
+            _is_below(module.importer, each) for each in environment
+        )
+        parents = (module.name[: found.start()] for found in re.finditer(r"\.|\Z", module.name))
+        named = module.importer in known or any(_is_below(module.path, word) for word in known)
+        if not of_environment or named or (_is_runpy(module.importer) and not known.isdisjoint(parents)):
+            expected.add(module.path)
+        else:
+            unknown.setdefault(module.path, module.importer)
+    for path, importer in unknown.items():
+        if path not in expected:
+            yield f"{os.path.relpath(path, place)}, by {importer}"
 
 
-def _before(place: str, path: str) -> Iterator[tuple[str, str]]:
-    """The packages and compiled modules that a path leads through, each with the file that it stands before."""
-    while path != place:
-        folder, name = os.path.split(path)
-        beside = f"{name.partition('.')[0]}.py"
-        if name != beside and os.path.lexists(os.path.join(folder, beside)):
-            yield os.path.relpath(path, place), beside
-        path = folder
+def _top(module: ImportedModule) -> str:
+    """Where the package or module is that stands first in the name of a module."""
+    path = module.path
+    for _ in range(module.name.count(".") + (os.path.basename(path).partition(".")[0] == "__init__")):
+        path = os.path.dirname(path)
+    return path
+
+
+def _is_below(path: str, top: str) -> bool:
+    return path == top or path.startswith(f"{top}{os.sep}")
+
+
+def _is_runpy(importer: str) -> bool:
+    """Whether it is what executes ``python -m``; a module of Python's own is a file before 3.11."""
+    return os.path.basename(importer) in ("runpy.py", "<frozen runpy>")
 
 
 def _modules(folder: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +38,9 @@ from provenance.errors import DigestError, ProvenanceError
 from provenance.formats.atomic_io import make_folder, write_atomically, write_json
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest, file_digest
+from provenance.hook.opened_files import OPENED_FILES
 from provenance.observation.collection import collect
-from provenance.observation.process_record import ProcessRecord, encode_processes
+from provenance.observation.process_record import ImportedModule, ProcessRecord, encode_processes
 from provenance.redaction.redact import redact_text, redact_tree
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class ProgramAccount:
 
     Attributes:
         notes: what was asked for and is not there, for people.
+        imported: the modules that its Python code imported, where they are here.
         machine: the machine, its GPUs, container and variables, and the program's interpreter.
         dependencies: the run that this one repeats, source, executable, inputs, data and distributions.
     """
@@ -121,6 +123,7 @@ class ProgramAccount:
         self._inputs_resource: Resource | None = None
         self._outputs_resource: Resource | None = None
         self.notes: tuple[str, ...] = ()
+        self.imported: tuple[ImportedModule, ...] = ()
 
     def capture_start(
         self, outputs: Sequence[str], metrics: Sequence[str], data: Sequence[Path], runs: RunsFolder
@@ -161,8 +164,15 @@ class ProgramAccount:
                 for name in process.trails:
                     self._keep_trail(output / name)
             write_atomically(self._folder.processes, encode_processes(self._processes))
+            self.imported = tuple(map(self._here, (each for process in self._processes for each in process.imported)))
         except (ProvenanceError, OSError) as error:
             self._process_problem = error.message if isinstance(error, ProvenanceError) else str(error)
+
+    def _here(self, module: ImportedModule) -> ImportedModule:
+        if self._repetition is None:
+            return module
+        found = self._repetition.found
+        return replace(module, path=found(module.path), importer=found(module.importer))
 
     def _find_image(self) -> CommandImage | None:
         """The image of the command's container; of somebody else's command no engine is asked."""
@@ -236,6 +246,7 @@ class ProgramAccount:
         problems = [found.problem] * bool(found.problem) + [elsewhere] * bool(self._opened_elsewhere)
         if beyond := sum(each.opened_not_listed for each in self._processes):
             problems.append(f"{plural(beyond, 'opening')} beyond what the hook lists")
+        problems += {text for each in self._processes for text in each.problems if text.startswith(OPENED_FILES)}
         more = {"problem": "; ".join(problems)} if problems else {}
         digest = _write_files(self._folder.inputs, files)
         self._inputs_resource = _printable(files_resource(INPUTS, files, sha256=digest, **more))

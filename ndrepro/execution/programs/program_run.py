@@ -41,6 +41,7 @@ from provenance.errors import ProvenanceError
 from provenance.formats.atomic_io import storage_error, write_json
 from provenance.formats.folder_tree import remove_tree
 from provenance.observation.preparation import TRAIL_AUTO, prepare, trail_every
+from provenance.observation.process_record import ImportedModule
 from provenance.recording.recorder import Recorder
 from provenance.recording.run_clock import RunClock
 from provenance.recording.stop_requests import StopRequests
@@ -81,7 +82,8 @@ class FinishedProgram:
     """How a recorded program ended.
 
     ``exit_code`` is ``None`` where it was never started; ``manifest`` is ``None`` where it is unsigned; ``notes`` say
-    what was asked for and not there; ``error`` is what went wrong with recording.
+    what was asked for and not there; ``error`` is what went wrong with recording; ``imported`` has the modules of all
+    its processes.
     """
 
     folder: RunFolder
@@ -91,6 +93,7 @@ class FinishedProgram:
     manifest: Path | None
     notes: tuple[str, ...]
     error: ProvenanceError | None
+    imported: tuple[ImportedModule, ...] = ()
 
 
 def record_program(request: ProgramRequest, runs: RunsFolder, home: Path) -> FinishedProgram:
@@ -198,7 +201,8 @@ class _Attempt:
             raise
         manifest = self._sign()
         code = None if self._end is None else self._end.exit_code
-        return FinishedProgram(self._folder, self._outcome, code, signer, manifest, self._account.notes, self._error)
+        notes, imported = self._account.notes, self._account.imported
+        return FinishedProgram(self._folder, self._outcome, code, signer, manifest, notes, self._error, imported)
 
     def _run(self, signals: ArrivingSignals) -> None:
         request, again, hidden = self._request, self._request.repetition, self._folder.root / _HOOK

@@ -17,7 +17,7 @@ from provenance.errors import ProvenanceError, UsageError
 from provenance.observation import collection
 from provenance.observation.collection import collect
 from provenance.observation.preparation import prepare, trail_every
-from provenance.observation.process_record import OpenedFile, encode_processes, read_processes
+from provenance.observation.process_record import ImportedModule, OpenedFile, encode_processes, read_processes
 
 HOOK = Path(__file__).parents[3] / "provenance" / "hook"
 PLAIN = """
@@ -84,6 +84,31 @@ import email.message
     assert opened["c.txt"] == OpenedFile(str(tmp_path / "sub" / "c.txt"), False, True)
     assert opened["d.txt"] == OpenedFile(str(tmp_path / "sub" / "d.txt"), False, True)
     assert opened["missing.txt"] == OpenedFile(str(tmp_path / "sub" / "missing.txt"), True, False)
+
+
+def test_files_that_imports_opened_are_known_with_their_modules(tmp_path: Path) -> None:
+    """Once as a module, whatever the search path is afterwards; another opening is none."""
+    (tmp_path / "sub" / "own").mkdir(parents=True)
+    (tmp_path / "sub" / "own" / "__init__.py").write_text("from . import part\n")
+    (tmp_path / "sub" / "own" / "part.py").write_text("")
+    (tmp_path / "sub" / "pickled.py").write_text("class Own: pass\n")
+    source = """
+import importlib, pickle, sys
+open("sub/own/part.py").close(); open("sub/unused.py", "w").close()
+sys.path.insert(0, "sub")
+importlib.import_module("own.part")
+pickle.loads(b"cpickled\\nOwn\\n.")
+sys.path.pop(0)
+"""
+    process = observe(tmp_path, source).process
+    program, own = str(tmp_path / "program.py"), str(tmp_path / "sub" / "own")
+    assert set(process.imported) == {
+        ImportedModule("own", f"{own}/__init__.py", program),
+        ImportedModule("own.part", f"{own}/part.py", f"{own}/__init__.py"),
+        ImportedModule("pickled", str(tmp_path / "sub" / "pickled.py"), program),
+    }
+    assert str(tmp_path / "sub" / "unused.py") in {each.path for each in process.opened}
+    assert "imported" not in process.to_json(), "which are files here"
 
 
 def test_the_list_of_opened_files_is_bounded_and_the_rest_is_counted(tmp_path: Path) -> None:
