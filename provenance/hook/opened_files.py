@@ -48,10 +48,11 @@ class OpenedFiles:
     def see(self, path: object, flags: object, module: str = "") -> None:
         """Take note of an opening of ``path``: text, bytes, or a descriptor, which was opened before; of a compiled
         ``module`` that is loaded."""
-        if type(path) is not str:
-            if type(path) is not bytes:
-                return
-            path = os.fsdecode(path)
+        if not isinstance(path, (str, bytes)):
+            return
+        path = os.fsdecode(path)
+        if type(path) is not str:  # such as numpy's, of which any method may be another
+            path = str.__str__(path)
         if path[:1] != "/":
             path = os.path.join(os.getcwd(), path)
         kind = _KINDS[bool(flags & os.O_TRUNC)][flags & 3] if isinstance(flags, int) else "r"

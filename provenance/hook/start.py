@@ -19,7 +19,7 @@ from .opened_files import OPENED_FILES, OpenedFiles
 from .process_file import ProcessFile
 from .random_states import random_states
 from .read_variables import note_read_variables
-from .started_programs import STARTS, UNOBSERVED, started_without_hook
+from .started_programs import CHANGES, STARTS, UNOBSERVED, started_after_change, started_without_hook
 
 TYPE_CHECKING = False  # most programs never import typing
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ class ProcessObserver:
                 except Exception as error:
                     self._opened = None
                     self._process.note(OPENED_FILES, error)
-        elif event in STARTS:
+        elif event in STARTS or event in CHANGES:
             try:
-                if unobserved := started_without_hook(event, arguments):
+                look = started_without_hook if event in STARTS else started_after_change
+                if unobserved := look(event, arguments):
                     self._process.note(UNOBSERVED, unobserved)
                     self._process.write()  # it may end by os._exit
             except Exception as error:

@@ -1,7 +1,8 @@
 """Programs that Python code of this process starts without the hook: nobody sees what is imported there.
 
-Seen by audit events (PEP 578): the variables that are given on, and options of Python's among the words. What such a
-program, a shell or compiled code starts in turn is not seen.
+Seen by audit events (PEP 578): the variables that are given on, and options of Python's among the words. As
+multiprocessing raises none when it starts a process, a change of the variables that lead to the hook counts as well.
+What such a program, a shell or compiled code starts in turn is not seen.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ STARTS: dict[str, tuple[int, int | None]] = {
     "os.posix_spawn": (1, 2),
     "os.system": (0, None),
 }
+CHANGES = ("os.putenv", "os.unsetenv")
 _OUTPUT, _SEARCHED = "NDREPRO_HOOK_OUT", "PYTHONPATH"
 _INTERPRETERS = ("python", "pypy", "perl", "ruby", "node", "R")
 # those of the system that libraries start with variables of their own, and that start nothing themselves
@@ -44,6 +46,13 @@ def started_without_hook(event: str, arguments: tuple[typing.Any, ...]) -> str:
     return "" if seen and not _is_kept_out(text.split()) else text[:_LETTERS]
 
 
+def started_after_change(event: str, arguments: tuple[typing.Any, ...]) -> str:
+    """What a change of this process's variables keeps the hook out of, in words; else ""."""
+    name, value = os.fsdecode(arguments[0]), os.fsdecode(arguments[1]) if event == "os.putenv" else ""
+    leads_on = value and (name == _OUTPUT or _HERE in value.split(os.pathsep))
+    return "" if name not in (_OUTPUT, _SEARCHED) or leads_on else f"what it started with {name}={value}"[:_LETTERS]
+
+
 def _is_tool(name: str) -> bool:
     """Whether a program is one of the system's that starts no other."""
     folder, base = os.path.split(name)
@@ -51,13 +60,21 @@ def _is_tool(name: str) -> bool:
 
 
 def _is_kept_out(words: list[str]) -> bool:
-    """Whether options of Python's (-I, -E, -S) that keep it out follow a word that names an interpreter."""
-    python = False
+    """Whether options of Python's (-I, -E, -S) that keep it out follow a word that names an interpreter, or ``env``
+    changes its variables."""
+    program, is_value = "", False
     for word in words:
-        if os.path.basename(word).startswith(_INTERPRETERS):
-            python = True
-        elif not word.startswith("-"):
-            python = False
-        elif python and not word.startswith("--") and set(word) & set("IES"):
+        name = os.path.basename(word)
+        if is_value:
+            is_value = False
+        elif name == "env" or name.startswith(_INTERPRETERS):
+            program = name
+        elif program == "env" and word.startswith(("-", f"{_SEARCHED}=", f"{_OUTPUT}=")):
             return True
+        elif not word.startswith("-"):
+            program = program if program == "env" and "=" in word else ""
+        elif program and not word.startswith("--") and set(word) & set("IES"):
+            return True
+        else:
+            is_value = program != "" and word in ("-W", "-X")
     return False

@@ -119,6 +119,24 @@ def test_files_beyond_the_list_are_said_to_be_there(tmp_path: Path, monkeypatch:
     assert "not listed now: 6 more files were opened" in claim.evidence
 
 
+def test_that_the_look_at_opened_files_ended_is_said(tmp_path: Path) -> None:
+    """It ends with a working folder that is gone. Before: "1 of 1 that it is known to have read", and checked."""
+    text = """
+import contextlib, os, tempfile
+here = os.getcwd()
+with tempfile.TemporaryDirectory() as scratch:
+    os.chdir(scratch)
+with contextlib.suppress(OSError): open('x.txt')
+os.chdir(here)
+open('o', 'w').write(open('y.txt').read())
+"""
+    author = Stranger.make(tmp_path / "a", {"train.py": text, "y.txt": "0.5"})
+    found = author.reproduce(author.record(outputs=("o",)))
+    (claim,) = (each for each in found.judgements[0].claims if each.name == "inputs")
+    assert (found.verdict, claim.status) == ("identical", "not checked")
+    assert "not listed now: opened files: " in claim.evidence
+
+
 def test_an_input_that_is_handed_in_and_never_opened_is_named(tmp_path: Path) -> None:
     """Before: whatever the sandbox showed under another path counted as read."""
     path = tmp_path / "orig" / "x.txt"

@@ -17,6 +17,8 @@ from ndrepro.protocol.program_record import ProgramRecord
 CHILD = "open('out.txt', 'w').write('0.9999')\n"
 KEPT_OUT = {
     "by an option": "subprocess.run([sys.executable, '-I', 'child.py'])",
+    "behind an option's value": "subprocess.run([sys.executable, '-W', 'ignore', '-I', 'child.py'])",
+    "by env": "subprocess.run(['env', '-u', 'PYTHONPATH', sys.executable, 'child.py'])",
     "by no variables": "subprocess.run([sys.executable, 'child.py'], env={})",
     "by exec": "os.execve(sys.executable, [sys.executable, 'child.py'], {'PATH': os.environ['PATH']})",
     "by a shell": "os.system(f'{sys.executable} -B -E child.py')",
@@ -25,6 +27,18 @@ KEPT_OUT = {
     "by a process without an end": "subprocess.run([sys.executable, '-I', 'child.py']); os._exit(0)",
     "by spawn": "os.waitpid(os.posix_spawn(sys.executable, [sys.executable, '-sS', 'child.py'], os.environ), 0)",
 }
+
+
+WORK = "def double(value): return 2 * value\n"
+SPAWNS = """
+import os
+from multiprocessing import get_context
+from own.work import double
+if __name__ == '__main__':
+    {before}
+    with get_context('spawn').Pool(1) as pool, open('out.txt', 'w') as file:
+        file.write(str(pool.map(double, [1, 2])))
+"""
 
 
 def environment_of(found: Reproduction) -> tuple[str, str]:
@@ -40,6 +54,17 @@ def test_a_python_that_the_hook_is_kept_out_of_is_named(tmp_path: Path, how: str
     status, evidence = environment_of(found)
     assert found.verdict == "identical" and status == "not checked"
     assert "started without the hook" in evidence and "child.py" in evidence
+
+
+def test_processes_of_multiprocessing_that_the_hook_is_kept_out_of_are_named(tmp_path: Path) -> None:
+    """No audit event tells of their start. Before: environment "checked", whatever they import."""
+    named = "started without the hook: what it started with PYTHONPATH=src"
+    for number, added in enumerate(("", " + ':' + os.environ['PYTHONPATH']")):
+        text = SPAWNS.format(before=f"os.environ['PYTHONPATH'] = 'src'{added}")
+        author = Stranger.make(tmp_path / str(number), {"train.py": text, "own/work.py": WORK})
+        run = author.record(sys.executable, "train.py", outputs=("out.txt",))
+        status, evidence = environment_of(author.reproduce(run))
+        assert (status, named in evidence) == (("checked", False) if added else ("not checked", True)), evidence
 
 
 def test_a_second_python_of_another_place_is_named(tmp_path: Path) -> None:
@@ -205,15 +230,6 @@ def test_a_module_of_the_code_that_something_else_imports_is_named(
     assert f"{name}, by " in claim.evidence and claim.evidence.endswith('pickle.py"')
 
 
-SPAWNS = """
-from multiprocessing import get_context
-from own.work import double
-if __name__ == '__main__':
-    with get_context('spawn').Pool(1) as pool, open('out.txt', 'w') as file:
-        file.write(str(pool.map(double, [1, 2])))
-"""
-
-
 @pytest.mark.parametrize(
     "command", ["train.py", "-m own", "-c import own.__main__", "-m pytest -q -p no:cacheprovider tests"]
 )
@@ -225,9 +241,9 @@ def test_what_the_command_or_the_code_imports_is_not(
     start, _, rest = command.partition(" ")
     words = [start, *([rest] if start == "-c" else rest.split())]
     files = {
-        "train.py": SPAWNS,
+        "train.py": SPAWNS.format(before="pass"),
         "own/__init__.py": "",
-        "own/work.py": "def double(value): return 2 * value\n",
+        "own/work.py": WORK,
         "own/__main__.py": "from own.work import double\nopen('out.txt', 'w').write(str(double(2)))\n",
         "tests/test_own.py": "def test_own():\n    import own.__main__\n",
     }

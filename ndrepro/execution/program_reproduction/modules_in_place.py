@@ -96,6 +96,8 @@ def _is_runpy(importer: str) -> bool:
 
 
 def _modules(folder: str) -> Iterator[str]:
-    """The names of what an interpreter imports from a folder of packages; those of the code may be in others."""
-    if os.path.basename(folder) in PACKAGE_FOLDERS and os.path.isdir(folder):
+    """The names of what an interpreter imports from a folder of packages or of its own; those of the code may be in
+    others."""
+    own = os.path.basename(folder) == "lib-dynload" or os.path.isfile(os.path.join(folder, "os.py"))
+    if (own or os.path.basename(folder) in PACKAGE_FOLDERS) and os.path.isdir(folder):
         yield from (name.partition(".")[0] for name in os.listdir(folder) if not name.endswith("-info"))

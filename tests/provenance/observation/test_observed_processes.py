@@ -71,6 +71,8 @@ import os, sqlite3, tempfile
 with open("a.txt", "w") as file: file.write("1")
 for _ in range(3): open(b"a.txt").close()
 os.close(os.open("b.txt", os.O_RDWR | os.O_CREAT))
+class Name(str): pass
+open(Name("e.txt"), "w").close()
 os.mkdir("sub"); os.chdir("sub")
 open("c.txt", "x").close(); open("d.txt", "a").close()
 try: open("missing.txt")
@@ -78,7 +80,7 @@ except OSError: pass
 import email.message
 """
     opened = {Path(each.path).name: each for each in observe(tmp_path, source).process.opened}
-    assert opened.keys() == {"program.py", "a.txt", "b.txt", "c.txt", "d.txt", "missing.txt"}
+    assert opened.keys() == {"program.py", "a.txt", "b.txt", "c.txt", "d.txt", "e.txt", "missing.txt"}
     assert opened["a.txt"] == OpenedFile(str(tmp_path / "a.txt"), True, True, True)
     assert opened["b.txt"] == OpenedFile(str(tmp_path / "b.txt"), True, True)
     assert opened["c.txt"] == OpenedFile(str(tmp_path / "sub" / "c.txt"), False, True)
