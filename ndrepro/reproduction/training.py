@@ -31,6 +31,7 @@ def of_training(
     """Train a run again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
     from ndrepro.analysis.verdicts.code_claim import beside_own_network
     from ndrepro.execution.reproduce import reexecute
+    from ndrepro.execution.reproduce.files_beside_data import files_beside_data
     from ndrepro.execution.reproduce.recorded_code import recorded_code
     from ndrepro.execution.reproduce.unread_source import unread_source
     from ndrepro.execution.runs.observer import Observer
@@ -46,7 +47,8 @@ def of_training(
             repetitions = _completed(reexecute.execute(original, plan, options, observer))
             judgements = _judged(original, plan, repetitions, options)
             evaluated = _evaluated(original, plan, repetitions[0].folder, judgements, options, permission, observer)
-    claims = (*evaluated, *unread, *claims_of_run(original, plan, repetitions, evaluated))
+        beside = files_beside_data(rebuilt.code, repetitions[0].folder)
+    claims = (*evaluated, *unread, *beside, *claims_of_run(original, plan, repetitions, evaluated))
     if is_own_network(original.request.experiment.arch):
         judgements = tuple(replace(each, claims=beside_own_network(each.claims)) for each in judgements)
         claims = beside_own_network(claims)

@@ -1,0 +1,52 @@
+"""The claim that names files beside a data set, which code of the author's may read and no digest binds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request, read_json
+from ndrepro.protocol.project_folders import CODE
+from ndrepro.protocol.verdicts import ClaimCheck, claim
+from ndrepro.text.plurals import all_of, plural
+from provenance.capture.unavailable import printable
+from provenance.formats.bounded_read import LOG_BYTES, read_bounded
+from provenance.formats.folder_tree import walk
+from provenance.formats.listing import parse
+
+_MOST_FILES = 200_000
+
+
+def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck, ...]:
+    """The claim on what the data's folder holds beside the files that were read as data; () for nothing, and where all
+    code was this checkout's own, whose readers open nothing else.
+
+    Args:
+        executed: the code that was rebuilt, or this checkout's.
+        repetition: the folder of the repetition, which was given the data.
+
+    Raises StorageError for folders nested too deeply, DigestError for a listing that is none.
+    """
+    request = Request.from_json(read_json(repetition.request))
+    top = Path(request.data) if request.data else None
+    if top is None or not top.is_dir() or (executed == CODE and not repetition.network.is_dir()):
+        return ()
+    listed = parse(read_bounded(repetition.dataset_listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
+    found = [printable(name) for name in _names(top) if name not in listed]
+    if not found:
+        return ()
+    words = f"{plural(len(found), 'file')} in the data's folder that the data set does not have; the run's own code"
+    return (claim("files beside the data", None, f"{words} may read them, and no digest binds them: {all_of(found)}"),)
+
+
+def _names(top: Path) -> Iterator[str]:
+    """Every file below a folder, and every link to one, which nothing leads on from."""
+    paths = (
+        os.path.join(at, name)
+        for at, folders, files in walk(top)
+        for name in (*files, *(name for name in folders if os.path.islink(os.path.join(at, name))))
+    )
+    return (os.path.relpath(path, top) for path in islice(paths, _MOST_FILES))
