@@ -175,7 +175,8 @@ class Scores:
         counts = ("epoch", "step")
         try:
             members = Field(dict(row), "row", NdreproError)
-            numbers = {key: _number(value) for key, value in row.items() if key not in counts and value is not None}
+            named = ((key, value) for key, value in row.items() if key not in counts)
+            numbers = {key: None if value is None else _number(value) for key, value in named}
             epoch, step = (members.member(name).integer(0) for name in counts)
             return cls(epoch=epoch, step=step, **numbers)
         except (NdreproError, TypeError, ValueError, OverflowError) as error:

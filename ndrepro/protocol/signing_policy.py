@@ -6,7 +6,7 @@
     keys = ["9865193e…"]              identifiers, as `ndrepro keys list` shows them; rotated keys count with these
     identities = [{ identity = "ada@example.org", issuer = "https://accounts.google.com" }]   of keyless signatures
     roles = ["author"]                author, reviewer or both
-    experiments = ["lenet_*"]         names with * and ?; all where left out; own networks as "module:Net_*"
+    experiments = ["lenet_*"]         names with * and ?; all where left out; "network:module.Net_*", "program:*"
     from = 2027-01-01                 what was signed before counts not
     until = 2027-07-01                nor what was signed from then on
     [signatures]                      of the manifest: so many different signers of each role; one author by default

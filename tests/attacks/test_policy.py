@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from recorded_programs import Programs
 from reviewed_runs import Reviewed
+from signed_runs import SignedRuns, rows
 
 from ndrepro.analysis.results.policy_checks import load_policy, with_policy
 from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.signing_policy import Signer, SigningPolicy
 from provenance.attestation import key_lifecycle
@@ -183,7 +185,7 @@ def test_who_may_not_sign_this_experiment_does_not_count(venue: Venue) -> None:
         ("lenet_nd_1_digits", ("lenet_*", "*_digits"), ("*:lenet_*", "program:*")),
         ("program:fit", ("program:fit", "*:f*"), ("fit", "f*", "*fit")),
         ("program:lenet_nd_1_digits", ("program:lenet_*", "*:*"), ("lenet_*", "*lenet_*", "?rogram?*", "script:*")),
-        ("lenet_nets:Net_bn_1_digits", ("lenet_nets:*",), ("lenet_*", "*_digits", "program:*")),
+        ("network:lenet_nets.Net_bn_1_digits", ("network:lenet_nets.*",), ("lenet_*", "*_digits", "program:*")),
     ],
 )
 def test_a_name_that_an_author_chooses_is_no_experiment_of_the_policy(
@@ -194,6 +196,19 @@ def test_a_name_that_an_author_chooses_is_no_experiment_of_the_policy(
 
     assert not any(objection(pattern) for pattern in (*covered, "*"))
     assert all(f"ada may not sign {name}" in objection(pattern) for pattern in others)
+
+
+def test_a_network_whose_module_is_named_as_an_experiment_is_none(tmp_path: Path) -> None:
+    """Its name has a dot, and no colon. Before: covered by "lenet_*", and by nothing that the docs said."""
+    runs = SignedRuns(tmp_path)
+    run = runs.add(Experiment.from_name("lenet_nd_5_digits:Net_bn_1_digits"), rows(1, 0.5))
+    runs.close()
+    trust = TrustPolicy.load(runs.home)
+    for pattern, passes in (("lenet_*", False), ("program:*", False), ("network:lenet_nd_5_digits.*", True)):
+        signers = {"ada": {"keys": [KeyRing(runs.home).keyid], "roles": ["author"], "experiments": [pattern]}}
+        policy = SigningPolicy.from_document({"signers": signers}, "policy.toml")
+        verdict = with_policy(verify(run, trust=trust), policy, trust, RunFolder(run))
+        assert (verdict.checks[-1].status == "pass") == passes, verdict.checks[-1].message
 
 
 def test_a_program_that_is_named_as_an_experiment_is_none(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import AnyAttestation, read_attestations
+from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.run_kind import TRAINING, run_kind
 from ndrepro.protocol.signing_policy import AUTHOR, NEVER, REVIEWER, KeylessIdentity, RequiredVerdicts, SigningPolicy
@@ -75,12 +76,13 @@ def with_policy(
 
 
 def _name(manifest: Manifest) -> str:
-    """What a policy's ``experiments`` are compared with: the experiment, or the name of a script or program, which its
-    author chose, with its kind in front.
+    """What a policy's ``experiments`` are compared with: the experiment, or with its kind in front a name that an
+    author chose: "script:NAME", "program:NAME", or "network:MODULE.CALLABLE_…" of an experiment with an own network.
     """
     kind = run_kind(manifest)
     if kind == TRAINING:
-        return TrainingRecord.of(manifest).experiment.name
+        experiment = TrainingRecord.of(manifest).experiment
+        return f"network:{experiment.name}" if is_own_network(experiment.arch) else experiment.name
     return f"{kind}:{manifest.external_parameters.get('name')}"
 
 
