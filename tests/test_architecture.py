@@ -65,8 +65,8 @@ WALLS: dict[str, Wall] = {
     ),
     # Shapes of what recorders write.
     "ndrepro.protocol.recorded": wall(
-        "ndrepro.protocol provenance.errors provenance.attestation.manifest provenance.capture.unavailable "
-        "provenance.formats.strict_json"
+        "ndrepro.protocol provenance.errors provenance.attestation.manifest provenance.capture.environment "
+        "provenance.capture.unavailable provenance.formats.strict_json"
     ),
     "ndrepro.protocol.run_kind": wall("ndrepro.protocol provenance.attestation.manifest"),
     # Reads weights and checkpoints without torch.

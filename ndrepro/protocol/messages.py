@@ -174,10 +174,9 @@ class Scores:
         """
         counts = ("epoch", "step")
         try:
-            members = Field(dict(row), "row", NdreproError)
-            named = ((key, value) for key, value in row.items() if key not in counts)
-            numbers = {key: None if value is None else _number(value) for key, value in named}
-            epoch, step = (members.member(name).integer(0) for name in counts)
+            members = Field(dict(row), "row", NdreproError).members(counts, [each.name for each in fields(cls)])
+            numbers = {key: _number(value) for key, value in row.items() if key not in counts and value is not None}
+            epoch, step = (members[name].integer(0) for name in counts)
             return cls(epoch=epoch, step=step, **numbers)
         except (NdreproError, TypeError, ValueError, OverflowError) as error:
             raise NdreproError(f"no row of an epoch's results ({error})", "get the original file again") from None

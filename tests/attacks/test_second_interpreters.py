@@ -56,8 +56,11 @@ def test_a_python_that_the_hook_is_kept_out_of_is_named(tmp_path: Path, how: str
     assert "started without the hook" in evidence and "child.py" in evidence
 
 
-def test_processes_of_multiprocessing_that_the_hook_is_kept_out_of_are_named(tmp_path: Path) -> None:
+def test_processes_of_multiprocessing_that_the_hook_is_kept_out_of_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No audit event tells of their start. Before: environment "checked", whatever they import."""
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
     named = "started without the hook: what it started with PYTHONPATH=src"
     for number, added in enumerate(("", " + ':' + os.environ['PYTHONPATH']")):
         text = SPAWNS.format(before=f"os.environ['PYTHONPATH'] = 'src'{added}")

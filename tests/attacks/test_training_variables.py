@@ -50,7 +50,8 @@ def test_one_that_may_move_numbers_is_another_condition(
     again = manifest_of(honest.folder)
     then = manifest_of(recorded_with(honest.folder, tmp_path, author, **{name: "1"}))
     assert not unequal_conditions(again, again) and not training_variables_claim(again, again), "the control"
-    assert unequal_conditions(then, again) == (f"variables: {name}",) == unequal_conditions(again, then)
+    (found,), (other_way,) = unequal_conditions(then, again), unequal_conditions(again, then)
+    assert name in found and name in other_way
     assert name in conditions_claim(then, again).evidence
     assert [each.status for each in training_variables_claim(then, again)] == [NOT_CHECKED]
     assert not training_variables_claim(again, then), "what a reviewer has is no word of the author's"

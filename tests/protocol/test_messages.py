@@ -32,7 +32,15 @@ def test_one_bit_in_any_number_that_both_have_is_seen() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"epoch": "x"}, {"step": []}, {"epoch": math.inf}, {"test_loss": {}}, {"novel": 1.0}, {"train_loss": None}],
+    [
+        {"epoch": "x"},
+        {"step": []},
+        {"epoch": math.inf},
+        {"test_loss": {}},
+        {"novel": 1.0},
+        {"novel": None},
+        {"train_loss": None},
+    ],
 )
 def test_a_row_of_anything_else_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(NdreproError, match="no row of an epoch's results"):

@@ -7,8 +7,8 @@ from typing import Any
 
 from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 from ndrepro.protocol.experiment.own import is_own_network
+from ndrepro.protocol.recorded.variables import moves_numbers, of_training_not_given
 from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
-from ndrepro.protocol.variables import moves_numbers, of_training_not_given
 from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.first_difference import first_different_place
 from ndrepro.text.plurals import all_of, bounded, first_of
@@ -92,7 +92,7 @@ def unequal_conditions(first: Manifest, second: Manifest) -> tuple[str, ...]:
         for name in sorted(before.keys() | after.keys())
         if name not in before or name not in after or not before[name].same_files(after[name])
     ]
-    variables = [line.partition(":")[0] for line in _unequal_variables(first, second)]
+    variables = [name for name, _ in _unequal_variables(first, second) if name not in INSTRUCTION_LIMITS]
     found = {"packages": packages, "variables": variables}
     return (*unequal, *(f"{what}: {first_of(names, 3)}" for what, names in found.items() if names))
 
@@ -142,9 +142,14 @@ def _moving(flags: Any) -> Any:
 
 
 def conditions_claim(then: Manifest, again: Manifest) -> ClaimCheck:
-    """The claim on the conditions of a run and its repetition, by their manifests: checked where they are the same."""
+    """The claim on the conditions of a run and its repetition, by their manifests: checked where they are the same.
+
+    The environment's name is none of them, but results are shown under it.
+    """
     same = "device, GPUs, processor, torch, its flags and the known variables that move numbers are those recorded"
-    return _conditions_claim(_differences(then, again), same)
+    names = [TrainingRecord.of(manifest).environment for manifest in (then, again)]
+    named = [] if names[0] == names[1] else [f"environment: {names[0]} then, {names[1]} now"]
+    return _conditions_claim([*named, *_differences(then, again)], same)
 
 
 def variables_claim(names: Sequence[str], more: Sequence[str] = ()) -> tuple[ClaimCheck, ...]:
@@ -208,15 +213,15 @@ def _differences(then: Manifest, again: Manifest) -> Iterator[str]:
         before, after = (found.get(name, "not recorded") for found in settings)
         if before != after or type(before) is not type(after):
             yield f"{name}: {difference_in_words(before, after)}"
-    yield from _unequal_variables(then, again)
+    yield from (f"{name}: {words}" for name, words in _unequal_variables(then, again))
 
 
-def _unequal_variables(then: Manifest, again: Manifest) -> Iterator[str]:
+def _unequal_variables(then: Manifest, again: Manifest) -> Iterator[tuple[str, str]]:
     variables = [{name: v for name, v in m.variables.items() if moves_numbers(name)} for m in (then, again)]
     for name in sorted(variables[0].keys() | variables[1].keys()):
         before, after = (found.get(name, "not set") for found in variables)
         if before != after:
-            yield f"{name}: {before} then, {after} now"
+            yield name, f"{before} then, {after} now"
 
 
 def _settings(manifest: Manifest) -> dict[str, Any]:

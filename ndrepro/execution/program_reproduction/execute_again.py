@@ -35,8 +35,8 @@ from ndrepro.execution.sandbox.passed_variables import passed_variables
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON, is_below
+from ndrepro.protocol.recorded.variables import of_program_not_given
 from ndrepro.protocol.run_kind import SCRIPT
-from ndrepro.protocol.variables import of_program_not_given
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from ndrepro.text.plurals import all_of, first_of
 from provenance.formats.atomic_io import make_folder

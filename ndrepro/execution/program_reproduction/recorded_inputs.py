@@ -108,9 +108,11 @@ class RecordedInputs:
             problem = f"{problem}; {_OTHER_CODE}"
         elif problem and self._elsewhere is not None:
             problem = self._replace(path, self._elsewhere.data(path, expected), problem)
+        found = self.mapped.get(path) or (here if here is not None and here.exists() else path)
+        if not problem and found.is_file() and [*expected] != [path.name]:
+            problem = "its list names another file"
         if not problem:
             names = pointed if in_commit else expected
-            found = self.mapped.get(path) or (here if here is not None and here.exists() else path)
             self.uncommitted += [f"{data.path}: {name}" for name in names if is_code(name) or _is_program(found, name)]
         if problem:
             self.missing.append(f"data {data.path}: {problem}")

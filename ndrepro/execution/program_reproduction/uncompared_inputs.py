@@ -27,10 +27,10 @@ def uncompared_inputs(plan: ProgramPlan) -> Iterator[str]:
 
 
 def read_elsewhere(plan: ProgramPlan, read: Set[str]) -> Iterator[str]:
-    """The recorded paths of those that the program ``read`` where they are here."""
+    """The recorded paths of those that the program ``read`` where they are here; of the machine's it is not known."""
     for file in plan.place.of_environment:
         path = Path(os.path.normpath(plan.command.working_folder / file.path))
-        if not read.isdisjoint(map(str, _places(path, plan))):
+        if _is_of_the_machine(path) or not read.isdisjoint(map(str, _places(path, plan))):
             yield file.path
 
 
@@ -39,9 +39,13 @@ def _places(path: Path, plan: ProgramPlan) -> Iterator[Path]:
     top, place = plan.command.top or plan.command.working_folder, plan.place.place
     if is_below(path, top) and is_inside(here := place / os.path.relpath(path, top), place):
         yield here
-    if path in settings_of_the_system() or is_of_the_system(path):
+    if _is_of_the_machine(path):
         yield path
     yield from (each.with_name(path.name) for each in plan.environment.interpreters)
     for number, part in enumerate(path.parts, 1):
         if part in PACKAGE_FOLDERS:
             yield from (folder.joinpath(*path.parts[number:]) for folder in plan.environment.searched)
+
+
+def _is_of_the_machine(path: Path) -> bool:
+    return path in settings_of_the_system() or is_of_the_system(path)

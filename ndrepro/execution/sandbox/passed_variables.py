@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ndrepro.protocol.variables import is_passed
+from ndrepro.protocol.recorded.variables import is_passed
 from provenance.redaction.redact import redact_tree
 
 

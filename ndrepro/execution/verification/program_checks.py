@@ -70,7 +70,8 @@ from provenance.attestation.verdict import CheckResult, ExtraCheck
 from provenance.capture.unavailable import at, mapping
 from provenance.errors import ManifestError, ProvenanceError, TrailError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
-from provenance.formats.digest import bytes_digest, file_digest
+from provenance.formats.digest import FileDigest, bytes_digest, file_digest
+from provenance.formats.digest import listing as as_listing
 from provenance.formats.listing import parse
 from provenance.formats.metrics_log import Row
 from provenance.formats.strict_json import Field
@@ -139,8 +140,9 @@ def files(root: Path, manifest: Manifest) -> CheckResult:
         counts.append(f"{name}: {len(listed)}")
     counts.append(f"data: {_check_data(folder, manifest)} files")
     if folder.processes.exists():
-        seen = at(manifest.internal_parameters, "observation", "processes")
-        expect_equal("observation.processes", seen, len(read_processes(folder.processes)) or None)
+        seen, found = at(manifest.internal_parameters, "observation", "processes"), read_processes(folder.processes)
+        if found or isinstance(seen, int):
+            expect_equal("observation.processes", seen, len(found))
     _check_log(folder, manifest)
     return CheckResult("files", "pass", ", ".join(counts))
 
@@ -232,9 +234,12 @@ def _check_data(folder: RunFolder, manifest: Manifest) -> int:
         listing = described.get("listing")
         if not (isinstance(listing, str) and listing.startswith(f"{LISTINGS}/") and inside(listing)):
             raise ManifestError(f"{data.name}: it has a digest and no listing of its files", _ASK)
-        text = read_bounded(folder.root / listing, LOG_BYTES)
-        expect_equal(f"{data.name}.digest", dict(data.digest or {}), {"sha256": bytes_digest(text)})
-        listed = parse(text.decode("utf-8", "surrogateescape"))
+        content = read_bounded(folder.root / listing, LOG_BYTES)
+        expect_equal(f"{data.name}.digest", dict(data.digest or {}), {"sha256": bytes_digest(content)})
+        lines = content.decode("utf-8", "surrogateescape")
+        listed = parse(lines)
+        if lines != as_listing((name, FileDigest(0, digest)) for name, digest in listed.items()):
+            raise ManifestError(f"{data.name}: {listing} is not as a recorder writes it", _ASK)
         expect_equal(f"{data.name}.files", described.get("files"), len(listed))
         count += len(listed)
     return count
