@@ -71,14 +71,23 @@ def test_data_that_the_listing_contradicts_do_not_verify(lie: str, run: ScriptRu
     assert failure is not None and failure.name in ("files", "request") and said in failure.message
 
 
-def test_a_file_that_is_listed_twice(run: ScriptRun) -> None:
-    """Whoever reads the first digest sees other data than whoever reads the last."""
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        # whoever reads the first digest sees other data than whoever reads the last
+        (lambda lines: [f"{OTHER}  0.txt", *lines], "listed twice"),
+        # what neither order nor spelling means may mean something to who reads the file
+        (lambda lines: lines[::-1], "not as a recorder writes it"),
+        (lambda lines: [f"\\{lines[0]}", *lines[1:]], "not as a recorder writes it"),
+    ],
+)
+def test_a_listing_that_no_recorder_writes(run: ScriptRun, edit: Callable[[list[str]], list[str]], said: str) -> None:
     listing = run.folder / "data" / "0.sha256"
-    listing.write_text(f"{OTHER}  0.txt\n" + listing.read_text())
+    listing.write_text("\n".join(edit(listing.read_text().splitlines())) + "\n")
     lie = {"sha256": file_digest(listing).sha256}
     changed = (
         replace(item, digest=lie) if item.name.startswith("dataset:") else item for item in run.manifest.dependencies
     )
     sign_again(run, dependencies=tuple(changed))
     failure = verified(run).failure
-    assert failure is not None and failure.name == "files" and "listed twice" in failure.message
+    assert failure is not None and failure.name == "files" and said in failure.message

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import py_compile
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,17 @@ from real_runs import Bench
 
 from ndrepro.api import reproduce
 from ndrepro.execution.own_sources.network_files import NetworkFiles
+from ndrepro.execution.reproduce.files_beside_data import files_beside_data
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import run
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.messages import Request
+from ndrepro.protocol.project_folders import CODE
 from ndrepro.training.train_run import build
+from provenance.formats.atomic_io import write_json
+from provenance.formats.digest import file_digest, listing
 from provenance.formats.metrics_log import read_scalars
 
 NETS = """
@@ -80,6 +86,27 @@ def test_no_claim_is_checked_by_the_process_in_which_the_author_s_network_ran(
     )
     # this code gives these results: whether they are true is for whoever reads it
     assert found.verdict == "identical" and claims["epoch results"].status == "checked"
+
+
+def test_files_beside_the_data_that_such_code_may_read_are_named(tmp_path: Path) -> None:
+    """Compiled code there is in no record, and may be another one each time. Before: in no claim."""
+    data, repetition = tmp_path / "data", RunFolder(tmp_path / "repetition")
+    for name in ("train/a/0.png", "test/a/1.png", "aux/stem.pt"):
+        (data / name).parent.mkdir(parents=True)
+        (data / name).write_text(name)
+    (data / "aux" / "all").symlink_to(data / "train")
+    repetition.root.mkdir()
+    write_json(repetition.request, Request(Experiment.from_name("lenet_bn_1_own"), str(data)).to_json())
+    entries = [(name, file_digest(data / name)) for name in ("train/a/0.png", "test/a/1.png")]
+    repetition.dataset_listing.write_text(listing(entries))
+    (claim,) = files_beside_data(tmp_path, repetition)
+    assert claim.status == "not checked" and claim.evidence.startswith("2 files in the data's folder")
+    assert claim.evidence.endswith("aux/all, aux/stem.pt")
+    assert not files_beside_data(CODE, repetition), "this checkout's readers open nothing else"
+    repetition.network.mkdir()
+    assert files_beside_data(CODE, repetition) == (claim,)
+    shutil.rmtree(data / "aux")
+    assert not files_beside_data(CODE, repetition), "the control"
 
 
 def test_a_network_with_bytecode_that_nobody_can_read_does_not_verify(

@@ -29,6 +29,7 @@ KEPT_OUT = {
 }
 
 
+TEST = "import unittest, own.__main__\nclass Own(unittest.TestCase):\n    def test_own(self): pass\n"
 WORK = "def double(value): return 2 * value\n"
 SPAWNS = """
 import os
@@ -234,7 +235,14 @@ def test_a_module_of_the_code_that_something_else_imports_is_named(
 
 
 @pytest.mark.parametrize(
-    "command", ["train.py", "-m own", "-c import own.__main__", "-m pytest -q -p no:cacheprovider tests"]
+    "command",
+    [
+        "train.py",
+        "-m own",
+        "-m unittest tests.test_own",
+        "-c import own.__main__",
+        "-m pytest -q -p no:cacheprovider tests",
+    ],
 )
 def test_what_the_command_or_the_code_imports_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
@@ -248,7 +256,7 @@ def test_what_the_command_or_the_code_imports_is_not(
         "own/__init__.py": "",
         "own/work.py": WORK,
         "own/__main__.py": "from own.work import double\nopen('out.txt', 'w').write(str(double(2)))\n",
-        "tests/test_own.py": "def test_own():\n    import own.__main__\n",
+        "tests/test_own.py": TEST,
     }
     author = Stranger.make(tmp_path / "a", files)
     found = author.reproduce(author.record(sys.executable, *words, outputs=("out.txt",)))

@@ -238,6 +238,8 @@ def test_flags_at_both_ends_and_the_build_of_torch_are_conditions(honest: Finish
     assert told(end={"cudnn_benchmark": True}) == "cudnn_benchmark at the end: True then, False now"
     assert told(start={"threads": 64, "flush_denormal": True}).startswith("flush_denormal at the start: True then")
     assert told(build="99.99 %").startswith("torch: build: 99.99 % then, PyTorch built with")
+    renamed = replace(then, external_parameters={**then.external_parameters, "environment": "torch-1.13.1"})
+    assert conditions_claim(renamed, then).evidence == "environment: torch-1.13.1 then, main now"
 
 
 def test_what_is_neither_repeated_nor_a_condition_is_named_as_asserted(honest: Finished) -> None:

@@ -69,7 +69,7 @@ def imported_by_others(
         )
         parents = (module.name[: found.start()] for found in re.finditer(r"\.|\Z", module.name))
         named = module.importer in known or any(_is_below(module.path, word) for word in known)
-        if not of_environment or named or (_is_runpy(module.importer) and not known.isdisjoint(parents)):
+        if not of_environment or named or not known.isdisjoint(parents):
             expected.add(module.path)
         else:
             unknown.setdefault(module.path, module.importer)
@@ -88,11 +88,6 @@ def _top(module: ImportedModule) -> str:
 
 def _is_below(path: str, top: str) -> bool:
     return path == top or path.startswith(f"{top}{os.sep}")
-
-
-def _is_runpy(importer: str) -> bool:
-    """Whether it is what executes ``python -m``; a module of Python's own is a file before 3.11."""
-    return os.path.basename(importer) in ("runpy.py", "<frozen runpy>")
 
 
 def _modules(folder: str) -> Iterator[str]:

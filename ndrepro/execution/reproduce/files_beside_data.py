@@ -35,7 +35,7 @@ def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck
     if top is None or not top.is_dir() or (executed == CODE and not repetition.network.is_dir()):
         return ()
     listed = parse(read_bounded(repetition.dataset_listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
-    found = [printable(name) for name in _names(top) if name not in listed]
+    found = sorted(printable(name) for name in _names(top) if name not in listed)
     if not found:
         return ()
     words = f"{plural(len(found), 'file')} in the data's folder that the data set does not have; the run's own code"
