@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import kept_runs
 import page_tables
@@ -163,6 +163,10 @@ def _pairs(cells: dict[tuple[str, str], ResultRow]) -> Iterator[str]:
         together = _archive(bn) == _archive(nd)
         ratio = f"{seconds[1] / seconds[0]:.2f}" if together and seconds[0] and seconds[1] else "-"
         yield f"| {arch} | {' | '.join([*leads, *times, ratio])} |"
+    gains = [nd.test_accuracy_percent - bn.test_accuracy_percent for _, bn, nd in pairs]
+    better = [gain for gain in gains if gain > 0]
+    yield f"\nDeconvolved {len(better)} of {len(gains)} networks are better after this epoch; the leads are from"
+    yield f"{min(gains):.2f} to {max(gains):.2f} points, with a median of {median(gains):.2f}."
     yield ""
 
 
