@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ndrepro.analysis.verdicts.run_conditions import variables_claim
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
 from ndrepro.execution.program_reproduction.recorded_command import listed_files
-from ndrepro.execution.program_reproduction.uncompared_inputs import read_elsewhere, uncompared_inputs
+from ndrepro.execution.program_reproduction.uncompared_inputs import opened_here, uncompared_inputs
 from ndrepro.execution.program_reproduction.unread_files import unread_files
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import INPUTS, ProgramRecord
@@ -75,7 +75,8 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) 
     place = prepared.place
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
     read = {file.path for file in listed_files(repetition.inputs)}
-    read |= {*read_elsewhere(prepared, read)}
+    # what is not here is another claim's
+    read |= {*opened_here(prepared, read), *uncompared_inputs(prepared)}
     # what the sandbox shows under another path is read where it is
     read |= {str(shown) for shown, path in place.mapped.items() if str(path) in read}
     if place.standard_input is not None and prepared.command.standard_input is not None:  # a copy's path was read now

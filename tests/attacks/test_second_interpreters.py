@@ -249,6 +249,7 @@ def test_what_the_command_or_the_code_imports_is_not(
 ) -> None:
     """No attack."""
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     start, _, rest = command.partition(" ")
     words = [start, *([rest] if start == "-c" else rest.split())]
     files = {

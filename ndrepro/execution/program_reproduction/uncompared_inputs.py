@@ -26,7 +26,7 @@ def uncompared_inputs(plan: ProgramPlan) -> Iterator[str]:
             yield file.path
 
 
-def read_elsewhere(plan: ProgramPlan, read: Set[str]) -> Iterator[str]:
+def opened_here(plan: ProgramPlan, read: Set[str]) -> Iterator[str]:
     """The recorded paths of those that the program ``read`` where they are here; of the machine's it is not known."""
     for file in plan.place.of_environment:
         path = Path(os.path.normpath(plan.command.working_folder / file.path))

@@ -110,7 +110,7 @@ def environment(root: Path, manifest: Manifest) -> CheckResult:
     CAPTURED(Field(captured, folder.environment.name))
     pythons = manifest.internal_parameters.get("interpreters")
     if isinstance(pythons, list) and pythons:  # the distributions of the first are dependencies
-        expect_equal("interpreters[0].distributions", at(pythons[0], "distributions"), {})
+        expect_equal("interpreters[0].distributions", mapping(pythons[0]).get("distributions", {}), {})
     record = ProgramRecord.of(manifest)
     # a program that ran no Python has no distributions, whatever the file says of why
     known = captured if record.interpreters else {**captured, "distributions": {"installed": []}}
