@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -83,6 +84,17 @@ def test_what_is_left_among_temporary_files_is_named_and_not_compared(tmp_path: 
         path.unlink()
     assert found.verdict == "identical", found.judgements[0].because
     assert "(temporary)" in found.judgements[0].because
+
+
+def test_an_installer_that_links_to_an_installed_module_meanwhile_changes_no_output(tmp_path: Path) -> None:
+    """A further hard link changes a file's times. Before: the module was an output, which no repetition writes."""
+    packages = tmp_path / "lib" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "other.py").write_text("VALUE = '0.6123'\n")
+    text = f"import os, sys\nsys.path.append({str(packages)!r})\nimport other\n"
+    text += f"os.link(other.__file__, {str(tmp_path / 'link')!r})\nopen('out.txt', 'w').write(other.VALUE)\n"
+    run = Stranger.make(tmp_path / "a", {"train.py": text}).record(outputs=("out.txt",))
+    assert [each["path"] for each in json.loads(run.outputs.read_text())["files"]] == ["out.txt"]
 
 
 def test_a_temporary_file_of_another_program_s_is_an_input_and_missing_where_it_is_gone(tmp_path: Path) -> None:

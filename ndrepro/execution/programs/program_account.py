@@ -219,9 +219,11 @@ class ProgramAccount:
         nobody knows what was read.
         """
         start = self._folder.program.stat().st_ctime_ns  # by the clock of the kernel, as the files' own times
-        outside = {
-            path for path in map(os.path.normpath, opened) if not Path(path).is_relative_to(self._working_folder)
-        }
+        # an installer that links to installed files changes their times as well
+        searched = (entry for process in self._processes for entry in process.search_path)
+        folders = (str(self._working_folder), *(entry for entry in searched if entry.endswith("-packages")))
+        left_out = tuple(os.path.join(folder, "") for folder in folders)
+        outside = {path for path in map(os.path.normpath, opened) if not path.startswith(left_out)}
         known = {path: identity_of(Path(path)) for path in outside} if self._repetition is None else {}
         return {path for path, found in known.items() if found is not None and found[2] > start}
 
