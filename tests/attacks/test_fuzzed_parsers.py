@@ -151,7 +151,7 @@ ROWS = b'{"step": 1, "loss": 0.5, "of": {"a": 1}}\n{"step": 2, "loss": "nan"}\n'
 TABLE = b'step,loss\n1,0.5\n2,"0,4"\n'
 IDX = b"\0\0\x08\x01\0\0\0\x04\1\2\3\4"
 
-PROCESS = ProcessRecord(1, "2026-11-21T10:00:00.000000Z")
+RECORDED = ProcessRecord(1, "2026-11-21T10:00:00.000000Z")
 PARSERS: dict[str, tuple[Parser, Callable[[Path], bytes]]] = {
     "process-file": (file_of("process-1-1.json", lambda path: collect(path.parent)), lambda home: PROCESS),
     "opened-files": (
@@ -168,7 +168,7 @@ PARSERS: dict[str, tuple[Parser, Callable[[Path], bytes]]] = {
     "archive-zip": (file_of("a.zip", unpacked), lambda home: zipped()),
     "key-statement": (lambda folder, data: KeyHistory().add(data), statement),
     "policy": (file_of("policy.toml", load_policy), lambda home: POLICY),
-    "processes": (file_of("processes.json", read_processes), lambda home: encode_processes([PROCESS])),
+    "processes": (file_of("processes.json", read_processes), lambda home: encode_processes([RECORDED])),
     "identities": (file_of("identities.json", lambda path: load_identities(path.parent)), identities),
     "public-key": (file_of("key.pub", read_public_key), lambda home: KeyRing(home).public_key().pem.encode()),
     "trusted-keys": (
