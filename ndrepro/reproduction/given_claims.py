@@ -74,16 +74,16 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) 
     """
     place = prepared.place
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
-    read = {file.path for file in listed_files(repetition.inputs)}
+    ways = {(file.path, file.how) for file in listed_files(repetition.inputs)}
+    opened = {path for path, _ in ways}
     # what is not here is another claim's
-    read |= {*opened_here(prepared, read), *uncompared_inputs(prepared)}
+    read = opened | {*opened_here(prepared, opened), *uncompared_inputs(prepared)}
     # what the sandbox shows under another path is read where it is
     read |= {str(shown) for shown, path in place.mapped.items() if str(path) in read}
     if place.standard_input is not None and prepared.command.standard_input is not None:  # a copy's path was read now
         read.add(prepared.command.standard_input.path)
     unread = [file.path for file in prepared.command.inputs if file.path not in read]
-    ways = {(file.path, file.how) for file in listed_files(repetition.inputs)}
-    named = {path for path, _ in ways} - {getattr(prepared.command.standard_input, "path", None)}
+    named = opened - {getattr(prepared.command.standard_input, "path", None)}
     otherwise = [f.path for f in prepared.command.inputs if f.path in named and (f.path, f.how) not in ways]
     unnamed = {
         "recorded as read in another way than now": otherwise,

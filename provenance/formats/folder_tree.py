@@ -40,6 +40,13 @@ def walk(
             break
 
 
+def files_and_links(listing: Listing) -> Iterator[str]:
+    """The paths of the files in one folder that ``walk`` yields, and of its links to folders, which nothing follows."""
+    at, folders, files = listing
+    links = (name for name in folders if os.path.islink(os.path.join(at, name)))
+    return (os.path.join(at, name) for name in (*files, *links))
+
+
 def files_below(folder: Path, name: str = "") -> list[Path]:
     """Every file below a folder, or every one of that name, sorted; no link to a folder is followed.
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
+from ndrepro.protocol.program_record import is_below
 from provenance.observation.process_record import ImportedModule
 
 # nobody imports those of Python or of another project, and many have files of these names
@@ -64,11 +65,9 @@ def imported_by_others(
     for module in imported:
         if not module.path.startswith(f"{place}{os.sep}"):
             continue
-        of_environment = module.importer.startswith("<") or any(
-            _is_below(module.importer, each) for each in environment
-        )
+        of_environment = module.importer.startswith("<") or any(is_below(module.importer, each) for each in environment)
         parents = (module.name[: found.start()] for found in re.finditer(r"\.|\Z", module.name))
-        named = module.importer in known or any(_is_below(module.path, word) for word in known)
+        named = module.importer in known or any(is_below(module.path, word) for word in known)
         if not of_environment or named or not known.isdisjoint(parents):
             expected.add(module.path)
         else:
@@ -84,10 +83,6 @@ def _top(module: ImportedModule) -> str:
     for _ in range(module.name.count(".") + (os.path.basename(path).partition(".")[0] == "__init__")):
         path = os.path.dirname(path)
     return path
-
-
-def _is_below(path: str, top: str) -> bool:
-    return path == top or path.startswith(f"{top}{os.sep}")
 
 
 def _modules(folder: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from ndrepro.execution.programs.input_files import is_code
 from ndrepro.execution.reproduce.unread_words import DATA, MAY_RUN, NAMED, SOURCE, UnreadFile, unread_claim
 from ndrepro.protocol.verdicts import ClaimCheck
 from ndrepro.text.plain_text import ReadingObstacle, name_obstacle, reading_obstacles
-from provenance.formats.folder_tree import walk
+from provenance.formats.folder_tree import files_and_links, walk
 
 # what is looked at, in some seconds; of what is no text only the start is read
 _MOST_FILES, _MOST_BYTES = 200_000, 1 << 28
@@ -46,10 +46,9 @@ def _paths(top: Path, left_out: Sequence[Path]) -> Iterator[str]:
     if not top.is_dir():
         yield str(top)
         return
-    for at, folders, files in walk(top):
-        if not any(Path(at).is_relative_to(each) for each in left_out):
-            links = (name for name in folders if os.path.islink(os.path.join(at, name)))
-            yield from (os.path.join(at, name) for name in (*files, *links))
+    for listing in walk(top):
+        if not any(Path(listing[0]).is_relative_to(each) for each in left_out):
+            yield from files_and_links(listing)
 
 
 def _unread(tops: Mapping[str, Path], place: Path, executed: Collection[str]) -> Iterator[UnreadFile]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.plurals import all_of, plural
 from provenance.capture.unavailable import printable
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
-from provenance.formats.folder_tree import walk
+from provenance.formats.folder_tree import files_and_links, walk
 from provenance.formats.listing import parse
 
 _MOST_FILES = 200_000
@@ -35,18 +34,10 @@ def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck
     if top is None or not top.is_dir() or (executed == CODE and not repetition.network.is_dir()):
         return ()
     listed = parse(read_bounded(repetition.dataset_listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
-    found = sorted(printable(name) for name in _names(top) if name not in listed)
+    paths = islice((path for listing in walk(top) for path in files_and_links(listing)), _MOST_FILES)
+    names = (os.path.relpath(path, top) for path in paths)
+    found = sorted(printable(name) for name in names if name not in listed)
     if not found:
         return ()
     words = f"{plural(len(found), 'file')} in the data's folder that the data set does not have; the run's own code"
     return (claim("files beside the data", None, f"{words} may read them, and no digest binds them: {all_of(found)}"),)
-
-
-def _names(top: Path) -> Iterator[str]:
-    """Every file below a folder, and every link to one, which nothing leads on from."""
-    paths = (
-        os.path.join(at, name)
-        for at, folders, files in walk(top)
-        for name in (*files, *(name for name in folders if os.path.islink(os.path.join(at, name))))
-    )
-    return (os.path.relpath(path, top) for path in islice(paths, _MOST_FILES))
