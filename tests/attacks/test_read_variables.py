@@ -89,6 +89,28 @@ def test_the_place_of_an_environment_is_named_where_the_program_reads_it(
     assert claim.evidence == "of then, not so now: VIRTUAL_ENV"
 
 
+@pytest.mark.parametrize("name", ["CONDA_DEFAULT_ENV", "VIRTUAL_ENV"])
+@pytest.mark.parametrize("asks", ["shell", "copy"])
+def test_the_name_of_an_environment_is_given_to_who_asks_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, asks: str
+) -> None:
+    """Before: a shell, or a copy of all variables, found none, and "identical" said the recorded one gave this."""
+    shell = f'if [ -n "${name}" ]; then echo 0.5 > o; else echo 0.9999 > o; fi\n'
+    copy = f"import os\nof_run = dict(os.environ)\nopen('o', 'w').write('0.5' if {name!r} in of_run else '0.9999')\n"
+    author = Stranger.make(tmp_path / "a", {"run.sh": shell, "train.py": copy})
+    words = ("sh", "run.sh") if asks == "shell" else ("python", "train.py")
+    with monkeypatch.context() as authors:
+        authors.setenv(name, "full")
+        honest = author.record(*words, outputs=("o",))
+    monkeypatch.delenv(name, raising=False)
+    assert author.reproduce(honest).verdict == "identical"
+    forged = author.record(*words, outputs=("o",))
+    forged.environment.write_bytes(honest.environment.read_bytes())
+    variables = json.loads(honest.environment.read_bytes())["variables"]
+    author.claim(forged, machine={**manifest_of(forged).machine, "variables": variables})
+    assert author.reproduce(forged).verdict == "undecided"
+
+
 def test_another_search_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of modules and of libraries. Before: by the plan alone, or not at all."""
     author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write('0.5')\n"})

@@ -220,15 +220,16 @@ def mean(values):
 STATISTICS = "import statistics\nstatistics.mean = lambda values: 0.9999\n"
 
 
+@pytest.mark.parametrize("words", [(), ("",), (".",)])
 def test_a_module_of_the_code_that_something_else_imports_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    """Python's pickle imports a module of Jython's, if there is one. Before: in no claim."""
+    """Python's pickle imports a module of Jython's, if there is one. Before: in no claim; nor if a word is ""."""
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
     text = "import pickle\nfrom statistics import mean\nopen('out.txt', 'w').write(str(mean([0.4, 0.6])))\n"
     name = "org/python/core.py"
     author = Stranger.make(tmp_path / "a", {"train.py": text, name: f"{STATISTICS}PyStringMap = None\n"})
-    found = author.reproduce(author.record(outputs=("out.txt",)))
+    found = author.reproduce(author.record("python", "train.py", *words, outputs=("out.txt",)))
     (claim,) = (each for each in found.claims if each.name == "imports")
     assert (found.verdict, claim.status) == ("identical", "not checked")
     assert f"{name}, by " in claim.evidence and claim.evidence.endswith('pickle.py"')

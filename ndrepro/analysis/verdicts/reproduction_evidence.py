@@ -28,6 +28,7 @@ from provenance.attestation.dsse import read_envelope
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
 from provenance.errors import TrailError
+from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.metrics_log import read_scalars
 from provenance.formats.trail import Divergence, Trail
 
@@ -288,7 +289,7 @@ def _same_network(then: Path, now: Path) -> bool | None:
     """Whether both runs record the same network: ``model.json``, every layer and every count."""
     if not then.exists() or not now.exists():
         return None
-    return bool(read_json(then) == read_json(now))
+    return canonical_bytes(read_json(then)) == canonical_bytes(read_json(now))
 
 
 def _rows(folder: RunFolder) -> dict[int, Scores]:

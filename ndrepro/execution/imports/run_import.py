@@ -104,7 +104,7 @@ def import_runs(source: Path, into: Path, name: str, trust: TrustPolicy) -> Impo
             there = scratch / "runs"
             unpack(source, there)
             ledgers: dict[Path, LedgerSummary] = {}
-            found = tuple(_examine(path, there, trust, ledgers) for path in _manifests(there))
+            found = _once(tuple(_examine(path, there, trust, ledgers) for path in _manifests(there)))
             if not found:
                 raise UsageError(f"{source}: no {MANIFEST} in it", "name an archive or a folder with run folders in it")
             unlisted: tuple[str, ...] = ()
@@ -206,7 +206,7 @@ def _remove_unlisted(folder: Path, root: Path, found: tuple[Incoming, ...]) -> t
     """
     kept = {folder / run.path / name for run in found if run.taken for name in (MANIFEST, *run.files)}
     refused = {folder / run.path for run in found if not run.taken}
-    verdicts = RunsFolder(root).verdicts
+    ledger, verdicts = RunsFolder(root).ledger, RunsFolder(root).verdicts
     removed = []
     for path in sorted(
         (Path(place, name) for place, below, files in walk(folder) for name in below + files), reverse=True
@@ -214,16 +214,25 @@ def _remove_unlisted(folder: Path, root: Path, found: tuple[Incoming, ...]) -> t
         if path.is_dir():
             with contextlib.suppress(OSError):  # it still holds files
                 path.rmdir()
-        elif path not in kept and not _is_of_the_folder(path, root, verdicts):
+        elif path not in kept and path != ledger and not (path.parent == verdicts and path.name.endswith(".dsse.json")):
             path.unlink()
             if not refused.intersection(path.parents) and not set(_HOUSEKEEPING).intersection(path.parts):
                 removed.append(path.relative_to(folder).as_posix())
     return tuple(reversed(removed))
 
 
-def _is_of_the_folder(path: Path, root: Path, verdicts: Path) -> bool:
-    ledger = path.parent == root and path.name.startswith("ledger.") and not path.name.endswith(".lock")
-    return ledger or (path.parent == verdicts and path.name.endswith(".dsse.json"))
+def _once(found: tuple[Incoming, ...]) -> tuple[Incoming, ...]:
+    """Each run once, in its folder with the most files; the others, if any, are refused."""
+    first: dict[str, str] = {}
+    for run in sorted(found, key=lambda run: not run.whole):
+        if run.taken:
+            first.setdefault(run.run, run.path)
+    return tuple(
+        replace(run, taken=False, problem=f"the same run as {first[run.run]}")
+        if run.taken and first[run.run] != run.path
+        else run
+        for run in found
+    )
 
 
 def _examine(path: Path, there: Path, trust: TrustPolicy, ledgers: dict[Path, LedgerSummary]) -> Incoming:

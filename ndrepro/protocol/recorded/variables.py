@@ -32,16 +32,18 @@ _MOVES_NUMBERS = _pattern(
 )
 # given to each training process by its recorder: where runs, code and caches are, and where several meet
 _OF_A_TRAINING_PROCESS = {*CACHES, "NDREPRO_RUNS", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "MASTER_ADDR", "MASTER_PORT"}
-# of a program given in another way, or without a part in what it computes: places of the author's machine, and what
-# Python prints or writes beside results
-_MOVE_NOTHING = {
-    *("HOME", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV", "NDREPRO_HOME", *CACHES),
-    *("CONDA_DEFAULT_ENV", "CONDA_EXE", "CONDA_PREFIX", "CONDA_PROMPT_MODIFIER", "CONDA_PYTHON_EXE", "CONDA_SHLVL"),
-    *("PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONNODEBUGRANGES", "PYTHONPYCACHEPREFIX"),
-    "PYTHONUNBUFFERED",
-}
+# of a program given in another way, or without a part in what it computes
+_MOVE_NOTHING = {"HOME", "PYTHONPATH", "TMPDIR", "NDREPRO_HOME", *CACHES, "PYTHONPYCACHEPREFIX"}
 # by its own modules, whatever the program reads
 _READ_BY_PYTHON = {"HOME", "PYTHONPATH", "TMPDIR"}
+# places of an environment of the author's machine
+_PLACES_OF_ENVIRONMENTS = ("CONDA_EXE", "CONDA_PREFIX", "CONDA_PYTHON_EXE", "VIRTUAL_ENV")
+# a repeated program is given these as they were recorded, since a shell or a walk through all variables may ask for
+# them without being seen: what names environments, and what Python prints or writes beside results
+AS_RECORDED = (
+    *("CONDA_DEFAULT_ENV", "CONDA_PROMPT_MODIFIER", "CONDA_SHLVL", *_PLACES_OF_ENVIRONMENTS),
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONNODEBUGRANGES", "PYTHONUNBUFFERED"),
+)
 
 
 def is_passed(name: str) -> bool:
@@ -64,8 +66,12 @@ def of_training_not_given(recorded: Mapping[str, Any], given: Mapping[str, Any])
 def of_program_not_given(
     recorded: Mapping[str, Any], given: Mapping[str, Any], read: Collection[str]
 ) -> tuple[str, ...]:
-    """The same of a program, without those that move nothing; ``read``: which its Python code is known to have read."""
-    return _not_given(recorded, given, _MOVE_NOTHING - ({*read} - _READ_BY_PYTHON))
+    """The same of a program, without those that move nothing; ``read``: which its Python code is known to have read.
+
+    The place of an environment that the program reads is named although it is given: nothing of it is there.
+    """
+    lost = _not_given(recorded, given, _MOVE_NOTHING - ({*read} - _READ_BY_PYTHON))
+    return tuple(sorted({*lost, *(name for name in _PLACES_OF_ENVIRONMENTS if name in recorded and name in read)}))
 
 
 def _not_given(recorded: Mapping[str, Any], given: Mapping[str, Any], without: Collection[str]) -> tuple[str, ...]:

@@ -124,6 +124,23 @@ def test_a_manifest_without_its_files_is_taken_in_as_that(
     assert [(row["taken"], row["whole"]) for row in answer.json["runs"]] == [(True, False)] * 2
 
 
+def test_a_run_counts_once_and_only_the_ledger_itself_is_kept(
+    ndrepro: Callable[..., Answer], elsewhere: RunsFolder, key: str
+) -> None:
+    """Before: its copy in another folder was a second run, and any file named ledger.… stayed without a word."""
+    first = elsewhere.runs()[0].root
+    shutil.copytree(first, first.with_name("20260101-000000"))
+    RunFolder(first).weights.unlink()
+    (elsewhere.root / "ledger.results.html").write_text("99.99 %")
+    answer = ndrepro("import", str(elsewhere.root), "--name", "b", "--key", key, "--json")
+    rows = {row["path"]: row for row in answer.json["runs"]}
+    copy, own = (rows[f"{first.parent.name}/{name}"] for name in ("20260101-000000", first.name))
+    assert (copy["taken"], own["taken"]) == (True, False), "the one with all its files"
+    assert own["problem"] == f"the same run as {copy['path']}"
+    assert "ledger.results.html" in answer.json["unlisted"]
+    assert sorted(path.name for path in Path("imported/b").glob("*.*")) == ["ledger.jsonl"]
+
+
 def test_a_single_run_gets_the_folders_of_a_folder_of_runs(
     ndrepro: Callable[..., Answer], elsewhere: RunsFolder, key: str, tmp_path: Path
 ) -> None:
