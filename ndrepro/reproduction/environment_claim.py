@@ -90,16 +90,17 @@ def _others_than_compared(prepared: ProgramPlan, again: Manifest) -> Iterator[st
 def imports_claim(prepared: ProgramPlan, finished: FinishedProgram) -> tuple[ClaimCheck, ...]:
     """The claim that names modules of the code that something else imported than the code; () for none."""
     folder = prepared.place.working_folder
-    words = (word for each in _processes(finished.folder) for word in each.argv)
-    paths = (os.path.normpath(folder / word) for word in (*prepared.words, *words))
+    words = [(folder / each.cwd, word) for each in _processes(finished.folder) for word in each.argv]
+    paths = (os.path.normpath(start / word) for start, word in (*((folder, word) for word in prepared.words), *words))
     found = imported_by_others(
         str(prepared.place.place),
         finished.imported,
+        prepared.words,
         {*prepared.words, *paths} - {str(folder), *map(str, folder.parents)},
         prepared.environment.importable,
     )
     names = tuple(found)
-    return (claim("imports", None, f"of the recorded code, by no file of it: {all_of(names)}"),) if names else ()
+    return (claim("imports", None, f"of the code, by no file of it: {all_of(names)}"),) if names else ()
 
 
 def _modules_in_place(prepared: ProgramPlan, imported: Sequence[ImportedModule]) -> Iterator[str]:

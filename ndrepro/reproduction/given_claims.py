@@ -10,7 +10,7 @@ from ndrepro.analysis.verdicts.run_conditions import variables_claim
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
 from ndrepro.execution.program_reproduction.recorded_command import listed_files
 from ndrepro.execution.program_reproduction.uncompared_inputs import opened_here, uncompared_inputs
-from ndrepro.execution.program_reproduction.unread_files import unread_files
+from ndrepro.execution.reproduce.unread_files import unread_files
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import INPUTS, ProgramRecord
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim

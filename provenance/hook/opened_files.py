@@ -6,8 +6,9 @@ holds. What is asked for is listed: the file need not be there. Left out are the
 installed packages, which the distributions describe, /proc, /sys and /dev. For compiled Python that is read its source
 is listed, which Python then does not open.
 
-Of a file that an import opens its line has the module's name, too, and the file whose code imports it: whatever was on
-the search path, then or later, this was executed in that name.
+A file whose code is executed as a module is listed with the module's name, and with the file whose code imports it:
+whatever was on the search path, then or later, and from whichever cache or archive it came, it was executed in that
+name. That is seen when the code is executed, and not by what is opened for it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .process_file import ProcessFile, append
 TYPE_CHECKING = False  # most programs never import typing
 if TYPE_CHECKING:
     import types
+    import typing
 
 # what a problem of theirs begins with
 OPENED_FILES = "opened files"
@@ -28,9 +30,16 @@ OPENED_FILES = "opened files"
 LIMIT = 20_000
 _LETTERS = 4096
 _HOOK = os.path.dirname(__file__)
-_IMPORT_SYSTEM = "<frozen importlib."
+_IMPORT_SYSTEM = ("<frozen importlib.", "<frozen zipimport>")
 _IMPORTLIB = os.path.join(os.path.dirname(os.__file__), "importlib", "__init__.py")
 _KINDS = ("r", "a", "ra", "ra"), ("r", "w", "rw", "rw")
+# of what is there the kernel makes the content; it also leads to other files
+_NO_FILES = ("/proc/", "/sys/", "/dev/")
+
+
+# event -> where the kind of limit and its values are among its arguments
+LIMITS = {"resource.setrlimit": 0, "resource.prlimit": 1}
+_FEWEST_DESCRIPTORS = 64
 
 
 class OpenedFiles:
@@ -45,22 +54,57 @@ class OpenedFiles:
         self._process = process
         self._seen: set[tuple[str, str, str]] = set()
 
-    def see(self, path: object, flags: object, module: str = "") -> None:
-        """Take note of an opening of ``path``: text, bytes, or a descriptor, which was opened before; of a compiled
-        ``module`` that is loaded."""
+    def see(self, path: object, flags: object) -> None:
+        """Take note of an opening of ``path``: text, bytes, or a descriptor, which was opened before."""
         if not isinstance(path, (str, bytes)):
             return
         path = os.fsdecode(path)
         if type(path) is not str:  # such as numpy's, of which any method may be another
             path = str.__str__(path)
         if path[:1] != "/":
-            path = os.path.join(os.getcwd(), path)
+            try:
+                path = os.path.join(os.getcwd(), path)
+            except FileNotFoundError:  # there is nothing in a working folder that was removed
+                return
         kind = _KINDS[bool(flags & os.O_TRUNC)][flags & 3] if isinstance(flags, int) else "r"
         if path.endswith(".pyc"):
             path = _source_of(path) if kind == "r" else ""
-        if not path or path.startswith(self._left_out):
+        if path and not path.startswith(self._left_out):
+            self._list(path, kind)
+
+    def see_compiled(self, module: str, path: str) -> None:
+        """Take note of a compiled module that is loaded."""
+        path = os.path.abspath(path)
+        if not path.startswith(self._left_out):
+            self._list(path, "r", _import(module, _caller()))
+
+    def see_executed(self, code: types.CodeType) -> None:
+        """Take note of code that is executed, as a module or by ``exec``, where it is of a file."""
+        frame, path, module = _caller(), code.co_filename, ""
+        for _ in range(2):  # importlib calls exec by a function of its own
+            if frame is None or frame.f_code.co_name == "exec_module":
+                break
+            frame = frame.f_back if frame.f_code.co_filename.startswith(_IMPORT_SYSTEM) else None
+        if frame is not None and frame.f_code.co_name == "exec_module":
+            spec = getattr(frame.f_locals.get("module"), "__spec__", None)
+            module = str(getattr(spec, "name", ""))
+            # compiled code names the file that it was made of, which may be anywhere
+            path = str(getattr(spec, "origin", None) or path)
+        else:
+            frame = _caller()
+        if frame is None or path[:1] == "<":
             return
-        imported = _import(module) if kind == "r" else ""
+        path = os.path.abspath(path)
+        if path.startswith(_NO_FILES):  # a link that is another one in another process
+            path = os.path.realpath(path)
+        if path.startswith(self._left_out) and not path.startswith(_NO_FILES):
+            return
+        while not os.path.lexists(path):  # in an archive
+            path = os.path.dirname(path)
+        if os.path.isfile(path):
+            self._list(path, "r", _import(module, frame))
+
+    def _list(self, path: str, kind: str, imported: str = "") -> None:
         key = (path, kind, imported)
         if key in self._seen:
             return
@@ -72,22 +116,32 @@ class OpenedFiles:
         append(os.path.join(self._process.folder, f"opened-{self._process.stem}.jsonl"), line.encode())
 
 
-def _import(module: str) -> str:
-    """The members of a line that tell the import which this opening is of, or of ``module``; "" for another opening."""
+def writing_limited(event: str, arguments: tuple[typing.Any, ...]) -> str:
+    """Which limit of this process will keep the list from being written; "" for none."""
+    kind, *values = arguments[LIMITS[event] :][:2]
+    resource, limit = sys.modules["resource"], values[0][0] if values and values[0] is not None else -1
+    smallest = {resource.RLIMIT_FSIZE: sys.maxsize, resource.RLIMIT_NOFILE: _FEWEST_DESCRIPTORS}.get(kind, 0)
+    return f"{event} to {limit}" if 0 <= limit < smallest else ""
+
+
+def _caller() -> types.FrameType | None:
+    """The innermost frame that is none of the hook's."""
     frame: types.FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_HOOK):
+        frame = frame.f_back
+    return frame
+
+
+def _import(module: str, frame: types.FrameType | None) -> str:
+    """The members of a line that tell in which name a file is executed, and the file whose code asked for it."""
     found = ""
     while frame is not None:
-        found = frame.f_code.co_filename
-        if not found.startswith((_IMPORT_SYSTEM, _HOOK)):
+        code = frame.f_code
+        found = code.co_filename
+        # of code of no file it is what executes that
+        if found[:1] != "<" and found != _IMPORTLIB and code.co_name != "exec_module":
             break
-        if frame.f_code.co_name == "get_code":
-            module = str(frame.f_locals.get("fullname", ""))
         frame = frame.f_back
-    if not module:
-        return ""
-    while frame is not None and (found[:1] == "<" or found == _IMPORTLIB):  # code of no file: what executes it
-        frame = frame.f_back
-        found = frame.f_code.co_filename if frame is not None else found
     importer = found if found[:1] == "<" else os.path.abspath(found)
     return f',"module":{plain_json.quoted(module[:_LETTERS])},"importer":{plain_json.quoted(importer[:_LETTERS])}'
 
@@ -101,7 +155,7 @@ def _source_of(path: str) -> str:
 
 def _folders_left_out(out: str) -> list[str]:
     hook = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    folders = {out, hook, os.path.dirname(os.__file__), "/proc", "/sys", "/dev"}
+    folders = {out, hook, os.path.dirname(os.__file__), *(place.rstrip("/") for place in _NO_FILES)}
     for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
         if prefix not in ("/", "/usr", "/usr/local"):
             folders |= {os.path.join(prefix, "lib"), os.path.join(prefix, "lib64")}

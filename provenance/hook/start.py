@@ -15,7 +15,7 @@ import os
 import sys
 
 from .module_import import ModuleFinder
-from .opened_files import OPENED_FILES, OpenedFiles
+from .opened_files import LIMITS, OPENED_FILES, OpenedFiles, writing_limited
 from .process_file import ProcessFile
 from .random_states import random_states
 from .read_variables import note_read_variables
@@ -35,7 +35,7 @@ class ProcessObserver:
         self._folder = folder
         self._trail = trail
         self._process = ProcessFile(folder)
-        self._opened: OpenedFiles | None = OpenedFiles(self._process)
+        self._opened = OpenedFiles(self._process)
         self._torch: TorchObserver | None = None
         self._first_states: dict[str, str] = {}
         self._ended = False
@@ -52,26 +52,36 @@ class ProcessObserver:
 
     def _audit(self, event: str, arguments: tuple[typing.Any, ...]) -> None:
         # called for every audit event of the program: what is not looked at must cost next to nothing
-        if event == "open" or (event == "import" and arguments[1] is not None):
-            if self._opened is not None:
-                try:
-                    if event == "open":
-                        self._opened.see(arguments[0], arguments[2])
-                    else:  # a compiled module
-                        self._opened.see(arguments[1], os.O_RDONLY, str(arguments[0]))
-                except Exception as error:
-                    self._opened = None
-                    self._process.note(OPENED_FILES, error)
+        if event in ("open", "exec") or (event == "import" and arguments[1] is not None):
+            try:
+                if event == "open":
+                    self._opened.see(arguments[0], arguments[2])
+                elif event == "exec":
+                    self._opened.see_executed(arguments[0])
+                else:
+                    self._opened.see_compiled(*arguments[:2])
+            except Exception as error:
+                self._note_at_once(OPENED_FILES, error)
+        elif event in LIMITS:
+            if limit := writing_limited(event, arguments):
+                self._note_at_once(OPENED_FILES, limit)
         elif event in STARTS or event in CHANGES:
             try:
                 look = started_without_hook if event in STARTS else started_after_change
                 if unobserved := look(event, arguments):
-                    self._process.note(UNOBSERVED, unobserved)
-                    self._process.write()  # it may end by os._exit
+                    self._note_at_once(UNOBSERVED, unobserved)
             except Exception as error:
                 self._process.note("started programs", error)
             if event == "os.exec":
                 self._end("exec")
+
+    def _note_at_once(self, part: str, error: object) -> None:
+        """Note a problem where the process may end without writing: by ``os._exit``, or unable to."""
+        if self._process.note(part, error):
+            try:
+                self._process.write()
+            except OSError:
+                return  # it is tried again at the end
 
     def _numpy_imported(self, random: typing.Any) -> None:
         # a library may import it and draw nothing, as torchvision does
@@ -98,8 +108,7 @@ class ProcessObserver:
             self._process = ProcessFile(self._folder, forked_from=self._process.pid)
             self._process.variables = read
             self._ended = False
-            if self._opened is not None:
-                self._opened.restart(self._process)
+            self._opened.restart(self._process)
             if self._torch is not None:
                 self._torch.restart(self._process)
             self._process.write()

@@ -191,7 +191,7 @@ def _opened(path: Path, problems: list[str], room: _Room) -> tuple[tuple[OpenedF
         if not all(isinstance(each, str) and "\0" not in each for each in astuple(module)):
             wrong += 1
             continue
-        if module.name:
+        if "importer" in entry:
             imported[module] = None
         found[name] = tuple(map(operator.or_, found.get(name, (False,) * 3), how))
     if wrong:

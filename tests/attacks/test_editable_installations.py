@@ -94,6 +94,8 @@ def test_an_honest_package_that_is_installed_editable_is_reproduced(author: Stra
     assert found.verdict == "identical", found.judgements
     # before: "not read this time, as far as was seen: src/mypkg/..."
     assert statuses(found)["environment"] == statuses(found)["inputs"] == "checked", found.judgements
+    (environment_of,) = (each for each in found.judgements[0].claims if each.name == "environment")
+    assert "import, of the recorded code, mypkg from src" in environment_of.evidence
 
 
 @needs_sandbox
@@ -113,6 +115,8 @@ def test_a_package_that_a_module_of_setuptools_finds_is_the_recorded_one(
     found = author.reproduce(run)
     assert found.verdict == "identical", found.judgements
     assert (Path(found.folders[0]) / "outputs" / "out.txt").read_text() == "0.6123"
+    (environment_of,) = (each for each in found.judgements[0].claims if each.name == "environment")
+    assert "import, of the recorded code, mypkg from mypkg" in environment_of.evidence
 
 
 @needs_sandbox
@@ -142,7 +146,7 @@ def test_a_package_of_the_code_instead_of_another_editable_one_is_named(
     found = author.reproduce(run)
     (claim,) = (each for each in found.judgements[0].claims if each.name == "environment")
     assert (found.verdict, claim.status) == ("identical", "not checked")
-    named = "theirs of the recorded code instead of the installed theirs"
+    named = "theirs of the code instead of the installed theirs"
     assert named in claim.evidence and "setup" not in claim.evidence
 
 

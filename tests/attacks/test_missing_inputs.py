@@ -121,8 +121,8 @@ def test_files_beyond_the_list_are_said_to_be_there(tmp_path: Path, monkeypatch:
     assert "not listed now: 6 more files were opened" in claim.evidence
 
 
-def test_that_the_look_at_opened_files_ended_is_said(tmp_path: Path) -> None:
-    """It ends with a working folder that is gone. Before: "1 of 1 that it is known to have read", and checked."""
+def test_what_is_read_after_the_working_folder_was_removed_is_an_input(tmp_path: Path) -> None:
+    """Before: the look at opened files ended there, and "1 of 1 that it is known to have read" was checked."""
     text = """
 import contextlib, os, tempfile
 here = os.getcwd()
@@ -135,8 +135,8 @@ open('o', 'w').write(open('y.txt').read())
     author = Stranger.make(tmp_path / "a", {"train.py": text, "y.txt": "0.5"})
     found = author.reproduce(author.record(outputs=("o",)))
     (claim,) = (each for each in found.judgements[0].claims if each.name == "inputs")
-    assert (found.verdict, claim.status) == ("identical", "not checked")
-    assert "not listed now: opened files: " in claim.evidence
+    assert (found.verdict, claim.status) == ("identical", "checked")
+    assert "2 of 2" in claim.evidence
 
 
 def test_an_input_that_is_handed_in_and_never_opened_is_named(tmp_path: Path) -> None:

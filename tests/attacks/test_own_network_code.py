@@ -34,6 +34,10 @@ from provenance.formats.atomic_io import write_json
 from provenance.formats.digest import file_digest, listing
 from provenance.formats.metrics_log import read_scalars
 
+DATASET = {
+    **{"name": "own", "reader": "1", "classes": ["a", "b"], "train_images": 1, "test_images": 1},
+    **{"files": 2, "bytes": 20, "tree_sha256": "ab" * 32},
+}
 NETS = """
 from torch import nn
 from helper import width
@@ -99,6 +103,7 @@ def test_files_beside_the_data_that_such_code_may_read_are_named(tmp_path: Path)
     write_json(repetition.request, Request(Experiment.from_name("lenet_bn_1_own"), str(data)).to_json())
     entries = [(name, file_digest(data / name)) for name in ("train/a/0.png", "test/a/1.png")]
     repetition.dataset_listing.write_text(listing(entries))
+    write_json(repetition.dataset, {**DATASET, "canonical": None})
     (claim,) = files_beside_data(tmp_path, repetition)
     assert claim.status == "not checked" and claim.evidence.startswith("2 files in the data's folder")
     assert claim.evidence.endswith("aux/all, aux/stem.pt")
@@ -107,6 +112,25 @@ def test_files_beside_the_data_that_such_code_may_read_are_named(tmp_path: Path)
     assert files_beside_data(CODE, repetition) == (claim,)
     shutil.rmtree(data / "aux")
     assert not files_beside_data(CODE, repetition), "the control"
+
+
+def test_data_whose_bytes_such_code_may_load_are_named(tmp_path: Path) -> None:
+    """An archive of compiled code behind the end of an image, whose pixels stay. Before: in no claim."""
+    data, repetition = tmp_path / "data", RunFolder(tmp_path / "repetition")
+    for name in ("train/a/0.png", "test/a/labels.txt"):
+        (data / name).parent.mkdir(parents=True)
+        (data / name).write_bytes(b"\x89PNG" if name.endswith("png") else b"plain\n")
+    repetition.network.mkdir(parents=True)
+    write_json(repetition.request, Request(Experiment.from_name("lenet_bn_1_own"), str(data)).to_json())
+    repetition.dataset_listing.write_text(
+        listing([(name, file_digest(data / name)) for name in ("train/a/0.png", "test/a/labels.txt")])
+    )
+    write_json(repetition.dataset, {**DATASET, "canonical": None})
+    (claim,) = files_beside_data(tmp_path, repetition)
+    assert (claim.name, claim.status) == ("data that are not plain text", "not checked")
+    assert claim.evidence.startswith("1 of 2: ") and "train/a/0.png" in claim.evidence
+    write_json(repetition.dataset, {**DATASET, "canonical": True})
+    assert not files_beside_data(tmp_path, repetition), "published data are no author's"
 
 
 def test_a_network_with_bytecode_that_nobody_can_read_does_not_verify(

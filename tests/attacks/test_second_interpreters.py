@@ -154,7 +154,7 @@ def test_a_module_of_the_code_instead_of_an_installed_one_is_named(
     found = author.reproduce(author.record(outputs=("out.txt",)))
     status, evidence = environment_of(found)
     assert (found.verdict, status) == ("identical", "not checked")
-    assert f"{name.partition('/')[0]} of the recorded code instead of the installed {module}" in evidence
+    assert f"{name.partition('/')[0]} of the code instead of the installed {module}" in evidence
 
 
 def test_a_module_of_a_package_of_the_code_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_a_package_that_is_imported_instead_of_a_file_is_named(tmp_path: Path) -
     author = Stranger.make(tmp_path / "a", files)
     found = author.reproduce(author.record(sys.executable, "-m", "fit", outputs=("out.txt",)))
     assert found.verdict == "identical"
-    assert "fit of the recorded code instead of fit.py beside it" in environment_of(found)[1]
+    assert "fit of the code instead of fit.py beside it" in environment_of(found)[1]
 
 
 def test_so_is_one_inside_a_package(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_so_is_one_inside_a_package(tmp_path: Path) -> None:
     author = Stranger.make(tmp_path / "a", files)
     found = author.reproduce(author.record(sys.executable, "train.py", outputs=("out.txt",)))
     assert found.verdict == "identical"
-    assert "lib/util of the recorded code instead of util.py beside it" in environment_of(found)[1]
+    assert "lib/util of the code instead of util.py beside it" in environment_of(found)[1]
 
 
 @pytest.mark.parametrize(
@@ -214,31 +214,106 @@ def mean(values):
     author = Stranger.make(tmp_path / "a", files)
     found = author.reproduce(author.record(outputs=("out.txt",)))
     assert found.verdict == "identical"
-    assert "src/statistics.py of the recorded code instead of the installed" in environment_of(found)[1]
+    assert "src/statistics.py of the code instead of the installed" in environment_of(found)[1]
 
 
 STATISTICS = "import statistics\nstatistics.mean = lambda values: 0.9999\n"
+USES = "import copy\nfrom statistics import mean\nwith open('out.txt', 'w') as out: out.write(str(mean([0.4, 0.6])))"
 
 
-@pytest.mark.parametrize("words", [(), ("",), (".",)])
+@pytest.mark.parametrize("command", ["train.py", "train.py .", "train.py org", "app", "train.py --src app"])
 def test_a_module_of_the_code_that_something_else_imports_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """Python's pickle imports a module of Jython's, if there is one. Before: in no claim; nor if a word is ""."""
+    """Python's pickle imports a module of Jython's, if there is one. Before: in no claim; nor if a word names a folder
+    above it, or its package, or is "".
+    """
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
     text = "import pickle\nfrom statistics import mean\nopen('out.txt', 'w').write(str(mean([0.4, 0.6])))\n"
-    name = "org/python/core.py"
-    author = Stranger.make(tmp_path / "a", {"train.py": text, name: f"{STATISTICS}PyStringMap = None\n"})
-    found = author.reproduce(author.record("python", "train.py", *words, outputs=("out.txt",)))
+    name = "app/org/python/core.py" if "app" in command else "org/python/core.py"
+    path = "import sys\nsys.path.insert(0, 'app')\n"
+    files = {"train.py": path + text, "app/__main__.py": text, name: f"{STATISTICS}PyStringMap = None\n"}
+    author = Stranger.make(tmp_path / "a", files)
+    found = author.reproduce(author.record("python", *command.split(), "", outputs=("out.txt",)))
     (claim,) = (each for each in found.claims if each.name == "imports")
     assert (found.verdict, claim.status) == ("identical", "not checked")
     assert f"{name}, by " in claim.evidence and claim.evidence.endswith('pickle.py"')
+
+
+REMOVED = f"""
+import os, sys, tempfile
+with tempfile.TemporaryDirectory() as scratch:
+    os.chdir(scratch)
+try:
+    open('settings.txt')
+except OSError:
+    os.chdir(os.path.dirname(os.path.abspath(__file__)))
+{USES}
+os._exit(0)
+"""
+COPIED = """
+import shutil, subprocess, sys, tempfile
+with tempfile.TemporaryDirectory() as scratch:
+    shutil.copytree('src', f'{scratch}/src')
+    done = subprocess.run([sys.executable, 'main.py'], cwd=f'{scratch}/src', capture_output=True, check=True)
+open('out.txt', 'wb').write(done.stdout)
+"""
+ARCHIVED = """
+import subprocess, sys, tempfile, zipapp
+with tempfile.TemporaryDirectory() as scratch:
+    zipapp.create_archive('src', f'{scratch}/app.pyz', main='main:main')
+    done = subprocess.run([sys.executable, f'{scratch}/app.pyz'], capture_output=True, check=True)
+open('out.txt', 'wb').write(done.stdout)
+"""
+COMPILED = f"""
+import compileall, sys, tempfile
+sys.pycache_prefix = tempfile.mkdtemp()
+compileall.compile_dir('.', quiet=1)
+{USES}
+"""
+KERNEL = f"""
+import os, sys
+sys.path[0] = '/proc/self/cwd'
+{USES}
+"""
+
+
+@pytest.mark.parametrize(
+    "text", [REMOVED, COPIED, ARCHIVED, COMPILED, KERNEL], ids=["removed", "copied", "archived", "compiled", "kernel"]
+)
+def test_it_is_named_wherever_it_is_executed_from(tmp_path: Path, text: str) -> None:
+    """After a file that was looked for in a removed folder; from a copy, an archive, bytecode kept elsewhere, /proc.
+    Before: in no claim.
+    """
+    main = "def main():\n    import copy\n    from statistics import mean\n    print(mean([0.4, 0.6]))\n"
+    core, end = f"{STATISTICS}PyStringMap = None\n", "if __name__ == '__main__':\n    main()\n"
+    files = {"train.py": text, "org/python/core.py": core, "src/org/python/core.py": core, "src/main.py": main + end}
+    author = Stranger.make(tmp_path / "a", files)
+    found = author.reproduce(author.record(sys.executable, "train.py", outputs=("out.txt",)))
+    assert found.verdict == "identical" and (author.root / "out.txt").read_text().strip() == "0.9999"
+    (claim,) = (each for each in found.claims if each.name == "imports")
+    assert "org/python/core.py" in claim.evidence or ".pyz" in claim.evidence
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_FSIZE, (64, 64)", "RLIMIT_NOFILE, (9, 9)"])
+def test_a_process_that_keeps_its_list_from_being_written_is_named(tmp_path: Path, limit: str) -> None:
+    """Before: inputs "1 of 1", and nothing that was opened or imported afterwards."""
+    text = (
+        f"import os, resource\nresource.setrlimit(resource.{limit})\nopen('out.txt', 'w').write('0.5')\nos._exit(0)\n"
+    )
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    found = author.reproduce(author.record(sys.executable, "train.py", outputs=("out.txt",)))
+    inputs = next(each for each in found.judgements[0].claims if each.name == "inputs")
+    assert inputs.status == "not checked" and "opened files: resource.setrlimit to " in inputs.evidence
 
 
 @pytest.mark.parametrize(
     "command",
     [
         "train.py",
+        "-m own.__main__",
+        "-m pytest -q -p no:cacheprovider",
+        "-m unittest discover -s tests",
         "-m own",
         "-m unittest tests.test_own",
         "-c import own.__main__",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from strange_programs import CONFINED, Stranger, statuses
 
-from ndrepro.execution.program_reproduction.unread_files import unread_files
+from ndrepro.execution.reproduce.unread_files import unread_files
 from ndrepro.execution.reproduce.unread_words import UNREAD_FILES
 from provenance.formats.digest import bytes_digest
 
@@ -80,7 +80,7 @@ def test_names_links_and_what_is_not_looked_at_are_named(tmp_path: Path, monkeyp
     assert "a link that leads out (2): out.py, self; " in named.evidence and "cannot be read (1): " in named.evidence
     assert "a name that is not seen whole (3): m\\u043edel.py, xxx" in named.evidence
     assert not unread_files(code / "honest.py", (), (), ())
-    monkeypatch.setattr("ndrepro.execution.program_reproduction.unread_files._MOST_FILES", 1)
+    monkeypatch.setattr("ndrepro.execution.reproduce.unread_files._MOST_FILES", 1)
     (named,) = unread_files(code, (), (), ())
     assert "not looked at (7)" in named.evidence
 

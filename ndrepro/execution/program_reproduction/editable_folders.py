@@ -35,13 +35,14 @@ _BUILD_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 @dataclass(frozen=True)
 class EditableFolders:
     """What the program is shown of them: ``readable`` as it is here, ``mapped`` from elsewhere (path in the sandbox ->
-    path here), and not the metadata ``hidden``; in words what of it is not the recorded code, and the names of the
-    ``modules`` that are imported from there."""
+    path here), and not the metadata ``hidden``; in words what of it is not the recorded code, and where in the recorded
+    code the others import from; and the names of the ``modules`` that are imported from there."""
 
     readable: tuple[Path, ...]
     mapped: Mapping[Path, Path]
     hidden: frozenset[Path]
     differences: tuple[str, ...]
+    places: tuple[str, ...]
     modules: frozenset[str]
 
     def shown(self, installed: Mapping[str, Metadata], searched: Collection[Path]) -> dict[str, Metadata]:
@@ -52,15 +53,16 @@ class EditableFolders:
         return {each.name: each for each in recorded if not each.leftover} | kept
 
 
-def find(searched: Iterable[Path], bases: Collection[Path]) -> dict[Path, set[str]]:
-    """The folders of editable installations, each with the names of what is imported from it: those of a search path
-    that are neither the interpreter's own, below ``bases``, nor of wheels, and those that modules there lead to."""
-    found: dict[Path, set[str]] = {}
+def find(searched: Iterable[Path], bases: Collection[Path]) -> dict[Path, dict[str, Path]]:
+    """The folders of editable installations, each with the names of what is imported from it, and from where there:
+    those of a search path that are neither the interpreter's own, below ``bases``, nor of wheels, and those that
+    modules there lead to."""
+    found: dict[Path, dict[str, Path]] = {}
     for folder in searched:
         if folder.name not in PACKAGE_FOLDERS and not any(folder.is_relative_to(base) for base in bases):
-            found.setdefault(folder, set()).update(_imported(folder))
-        for module, project in _found_by_modules(folder):
-            found.setdefault(project, set()).add(module)
+            found.setdefault(folder, {}).update(dict.fromkeys(_imported(folder), folder))
+        for module, package in _found_by_modules(folder):
+            found.setdefault(package.parent, {})[module] = package
     return found
 
 
@@ -82,13 +84,13 @@ def _found_by_modules(packages: Path) -> Iterator[tuple[str, Path]]:
             for node in ast.parse(module.read_bytes()).body:
                 if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "MAPPING" and node.value is not None:
                     for name, folder in ast.literal_eval(node.value).items():
-                        yield name.partition(".")[0], Path(folder).parent
+                        yield name.partition(".")[0], Path(folder)
         except (OSError, ValueError, SyntaxError, TypeError, AttributeError):  # of another form: then it shows nothing
             continue
 
 
 def look(
-    folders: Mapping[Path, Collection[str]],
+    folders: Mapping[Path, Mapping[str, Path]],
     place: Path,
     repositories: Sequence[Path],
     private: Sequence[Path],
@@ -110,13 +112,15 @@ def look(
     readable: list[Path] = []
     mapped: dict[Path, Path] = {}
     hidden: set[Path] = set()
-    differences = []
+    differences, places = [], []
     modules: set[str] = set()
     for folder, names in folders.items():
         top = next((top for top in tops if folder.resolve().is_relative_to(top)), None)
         recorded = None if top is None else place / folder.resolve().relative_to(top)
         metadata = {path for path in _entries(folder) if _is_metadata(path)}
         is_recorded = recorded is not None and recorded.is_dir()
+        if top is not None and is_recorded:
+            places += [f"{name} from {each.resolve().relative_to(top)}" for name, each in sorted(names.items())]
         modules |= set() if is_recorded else {*names}
         if recorded is not None and is_recorded and maps:
             shown = (path for path in _entries(recorded) if _is_code(path) or _is_metadata(path))
@@ -128,7 +132,9 @@ def look(
         readable += [*sorted(metadata), *code]
         if folder.resolve() != CODE.resolve():
             differences.append(f"{folder}: an editable installation, taken as it is here")
-    return EditableFolders(tuple(readable), mapped, frozenset(hidden), tuple(differences), frozenset(modules))
+    return EditableFolders(
+        tuple(readable), mapped, frozenset(hidden), tuple(differences), tuple(places), frozenset(modules)
+    )
 
 
 def metadata_of_here(

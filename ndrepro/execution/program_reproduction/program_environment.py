@@ -28,6 +28,7 @@ from pathlib import Path
 
 from ndrepro.execution.environments.interpreters import find_python, run_uv
 from ndrepro.execution.program_reproduction import editable_folders, environment_files
+from ndrepro.execution.program_reproduction.editable_folders import EditableFolders
 from ndrepro.execution.program_reproduction.environment_files import EnvironmentFiles
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
@@ -145,7 +146,11 @@ def find_environment(
         mapped=found_editable.mapped,
         unequal=unequal,
         concerns=(*files.doubtful, *(f"{name}: {_EDITABLE}, not made from the recorded code" for name in others)),
-        notes=(*_in_words(files), *(f"{name}: {_EDITABLE} here" for name in as_recorded)),
+        notes=(
+            *_in_words(files),
+            *(f"{name}: {_EDITABLE} here" for name in as_recorded),
+            *_of_the_code(found_editable),
+        ),
         scripts=tuple(scripts.values()),
         modules=found_editable.modules,
     )
@@ -236,6 +241,11 @@ def _in_words(files: EnvironmentFiles) -> Iterator[str]:
         yield f"each start of Python executes {all_of(files.startup)}"
     if files.programs:
         yield f"it has programs that the machine has, too: {all_of(files.programs)}"
+
+
+def _of_the_code(found: EditableFolders) -> Iterator[str]:
+    if found.places:
+        yield f"editable installations here import, of the recorded code, {all_of(found.places)}"
 
 
 def _is_own(path: Path) -> bool:

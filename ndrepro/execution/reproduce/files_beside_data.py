@@ -1,11 +1,16 @@
-"""The claim that names files beside a data set, which code of the author's may read and no digest binds."""
+"""The claims on what code of the author's may read in the folder of a run's data, other than the data: files beside
+them, which no digest binds, and bytes that are no text, which it may take for code or weights.
+"""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from ndrepro.execution.reproduce.unread_files import unread_files
+from ndrepro.protocol.data_record import DataRecord
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.project_folders import CODE
@@ -20,8 +25,8 @@ _MOST_FILES = 200_000
 
 
 def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck, ...]:
-    """The claim on what the data's folder holds beside the files that were read as data; () for nothing, and where all
-    code was this checkout's own, whose readers open nothing else.
+    """The claims on the folder of the data; () for nothing, and where all code was this checkout's own, whose readers
+    open nothing else and take their bytes for data alone. Published data are what they are published as.
 
     Args:
         executed: the code that was rebuilt, or this checkout's.
@@ -37,7 +42,14 @@ def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck
     paths = islice((path for listing in walk(top) for path in files_and_links(listing)), _MOST_FILES)
     names = (os.path.relpath(path, top) for path in paths)
     found = sorted(printable(name) for name in names if name not in listed)
-    if not found:
-        return ()
-    words = f"{plural(len(found), 'file')} in the data's folder that the data set does not have; the run's own code"
-    return (claim("files beside the data", None, f"{words} may read them, and no digest binds them: {all_of(found)}"),)
+    claims = []
+    if found:
+        words = f"{plural(len(found), 'file')} in the data's folder that the data set does not have; the run's own code"
+        claims.append(
+            claim("files beside the data", None, f"{words} may read them, and no digest binds them: {all_of(found)}")
+        )
+    if not DataRecord.read(repetition.dataset).official:
+        for each in unread_files(top, (), (), ()):
+            words = "; the run's own code may take their bytes for code or weights"
+            claims.append(replace(each, name="data that are not plain text", evidence=each.evidence + words))
+    return tuple(claims)

@@ -1,4 +1,4 @@
-"""The claim that names what of a program's code and inputs nobody reads as plain text, whatever it is or holds."""
+"""The claim that names what of code, inputs and data nobody reads as plain text, whatever it is or holds."""
 
 from __future__ import annotations
 
