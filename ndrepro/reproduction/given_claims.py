@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ndrepro.analysis.verdicts.run_conditions import variables_claim
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
 from ndrepro.execution.program_reproduction.recorded_command import listed_files
+from ndrepro.execution.program_reproduction.recorded_words import files_of_the_code
 from ndrepro.execution.program_reproduction.uncompared_inputs import opened_here, uncompared_inputs
 from ndrepro.execution.reproduce.unread_files import unread_files
 from ndrepro.protocol.layout import RunFolder
@@ -38,7 +39,8 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     the command.
     """
     code, differences = prepared.execution.code, prepared.place.differences
-    words = [f"command: {bounded(shlex.join(prepared.command.words), _COMMAND)}", *prepared.environment.scripts]
+    words = [f"command: {bounded(shlex.join(prepared.command.words), _COMMAND)}", *files_of_the_code(prepared)]
+    words += prepared.environment.scripts
     if prepared.place.standard_input is not None and (file := prepared.command.standard_input) is not None:
         words += [f"standard input: {file.path}"]
     words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]

@@ -147,6 +147,11 @@ def check_out(state: SourceState, repository: Path, place: Path) -> tuple[str, .
             folder.mkdir()
         borrowed = borrowing(lent, [repository], state.commit)
         _expect_commit(borrowed, state, "the run's")
+        if replaced := Repository(repository).replaced():
+            caveats.append(
+                "the repository that has the commit shows other objects in the place of those that are executed "
+                f"(refs/replace and grafts: {replaced}): read another clone"
+            )
         at_hand = borrowed.own_copy(state.commit, own)
         tree = recorded_tree(at_hand, state, "the run's", caveats)
         converted = members(state.recorded.get("converted"))

@@ -206,6 +206,15 @@ class Repository:
                 return "detached"
             raise
 
+    def replaced(self) -> int:
+        """How many objects and parents of commits git shows in the place of others here: replacements and grafts."""
+        references = self.ask("for-each-ref", "--format=.", "refs/replace/").count("\n")
+        grafts = self.folder / self.line("rev-parse", "--git-path", "info/grafts")
+        if not grafts.is_file():
+            return references
+        with grafts.open("rb") as lines:
+            return references + sum(bool(line.strip()) and not line.startswith(b"#") for line in lines)
+
     def remotes(self) -> dict[str, str]:
         """Remote name -> URL, as configured in the repository."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from ndrepro.execution.verification.program_checks import CHECKS
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import INPUTS, OUTPUTS
+from ndrepro.protocol.verdicts import RECORDED_CODE
 from provenance.attestation.manifest import Resource
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import Verdict, verify
@@ -194,3 +196,23 @@ def test_no_repository_takes_the_place_of_the_system_s_programs(tmp_path: Path, 
     author.claim(run, dependencies=tuple(moved if each == source else each for each in manifest_of(run).dependencies))
     with pytest.raises(UsageError, match="where the system's own programs are"):
         author.reproduce(run)
+
+
+@pytest.mark.parametrize("kind", ["replace", "grafts"])
+def test_objects_that_git_shows_in_the_place_of_the_executed_ones_are_named(tmp_path: Path, kind: str) -> None:
+    """The repository is handed over as a copy, or a mirror: an ordinary clone has no refs/replace."""
+    author = Stranger.make(tmp_path / "a", {"train.py": TRAIN, "helper.py": HONEST})
+    (author.root / "helper.py").write_bytes(EVIL)
+    author.git("commit", "-qam", "better")
+    run = author.record(outputs=("results.json",))
+    blobs = [author.git("rev-parse", f"{commit}:helper.py") for commit in ("HEAD", "HEAD~")]
+    if kind == "replace":
+        author.git("replace", *blobs)
+        assert author.git("show", "HEAD:helper.py").encode() == HONEST.strip()
+    else:
+        (author.root / ".git" / "info" / "grafts").write_text(f"# {blobs}\n{author.git('rev-parse', 'HEAD')}\n\n")
+    found = author.reproduce(run, clone=Path(shutil.copytree(author.root, tmp_path / "a" / "review")))
+    (code,) = (each for each in found.claims if each.name == RECORDED_CODE)
+    assert (found.verdict, code.status) == ("identical", "not checked")
+    assert "(refs/replace and grafts: 1)" in code.evidence
+    assert "refs/replace" not in str(author.reproduce(author.record(outputs=("results.json",))).claims)

@@ -174,7 +174,9 @@ def rebuild_environment(
     wheels = ("--no-deps", "--only-binary", ":all:")
     _uv("pip", "install", *wheels, "--python", str(python), "--requirements", str(listed))
     script = python.with_name(Path(command.words[0]).name)
-    if is_python(script):
+    if of_code := _of_the_code(command, place):
+        executable = of_code
+    elif is_python(script):
         executable = python
     elif command.may_be_of_environment and script.is_file():
         executable = script
@@ -190,7 +192,7 @@ def rebuild_environment(
         packages=packages,
         unequal=unequal,
         notes=(f"{plural(len(pins), 'package')} {_OF_THE_INDEX}",),
-        scripts=tuple(_scripts(command, executable, [str(packages)]).values()),
+        scripts=() if of_code else tuple(_scripts(command, executable, [str(packages)]).values()),
     )
 
 
@@ -204,11 +206,8 @@ def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Pa
     first = Path(command.words[0])
     digest = (command.executable.digest or {}).get("sha256")
     recorded = command.program or Path()
-    top = command.top or command.working_folder
-    if recorded.is_absolute() and is_below(recorded, top):
-        inside = place / os.path.relpath(recorded, top)
-        if inside.is_file() and is_inside(inside, place):
-            return inside, () if digest in (None, _digest(inside)) else (f"{first}: another file than then",)
+    if inside := _of_the_code(command, place):
+        return inside, () if digest in (None, _digest(inside)) else (f"{first}: another file than then",)
     if own and recorded.is_absolute() and _is_own(recorded) and os.access(recorded, os.X_OK):
         if digest not in (None, _digest(recorded)):
             return recorded, (f"{recorded}: another file than then",)
@@ -221,6 +220,13 @@ def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Pa
             f"{command.words[0]}: command not found", "install it, or rebuild the environment: --rebuild-env"
         )
     return found, () if digest == _digest(found) else (f"{command.words[0]}: {recorded} then, {found} now",)
+
+
+def _of_the_code(command: RecordedCommand, place: Path) -> Path | None:
+    """The file of the recorded code that the command's first word names, whatever it is called."""
+    recorded, top = command.program or Path(), command.top or command.working_folder
+    inside = place / os.path.relpath(recorded, top) if recorded.is_absolute() and is_below(recorded, top) else None
+    return inside if inside is not None and inside.is_file() and is_inside(inside, place) else None
 
 
 def _scripts(command: RecordedCommand, executable: Path, searched: Sequence[str]) -> dict[str, str]:

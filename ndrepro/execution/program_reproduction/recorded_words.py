@@ -51,6 +51,17 @@ def _words_and_stems(words: Iterable[str]) -> set[str]:
     return {each for word in words for each in (word, Path(word).name, Path(word).stem)}
 
 
+def files_of_the_code(plan: ProgramPlan) -> Iterator[str]:
+    """Which file of the recorded code is executed, and which ones absolute paths of the command lead to."""
+    place, executable = plan.place.place, plan.environment.executable
+    if executable.is_relative_to(place):
+        yield f"its program is {executable.relative_to(place)} of the recorded code"
+    for then, now in [*zip(plan.command.words, plan.words, strict=True)][1:]:
+        found = Path(now[max(now.find(str(place)), 0) :])
+        if now != then and found.is_file():
+            yield f"{then} is {found.relative_to(place)} of the recorded code"
+
+
 def programs_of_the_code(plan: ProgramPlan, interpreters: Iterable[RecordedInterpreter]) -> Iterator[str]:
     """The programs that a word names without a path, and the recorded Pythons, which are files of the recorded code:
     what is called ``python`` there need not be one.
