@@ -1,6 +1,6 @@
 """The files that Python code of this process opens, seen by an audit hook (PEP 578).
 
-Each path is written once for each way of opening (read, write, append, or reading and one of these) and each import,
+Each path is noted once for each way of opening (read, write, append, or reading and one of these) and each import,
 when it is opened, so that a killed process leaves its list. "Append" is every writing that leaves there what the file
 holds. What is asked for is listed: the file need not be there. Left out are the interpreter's own folders with their
 installed packages, which the distributions describe, /proc, /sys and /dev. For compiled Python that is read its source
@@ -17,7 +17,8 @@ import os
 import sys
 
 from . import plain_json
-from .process_file import ProcessFile, append
+from .notes import hand_on
+from .process_file import ProcessFile
 
 TYPE_CHECKING = False  # most programs never import typing
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class OpenedFiles:
             return
         self._seen.add(key)
         line = f'{{"path":{plain_json.quoted(path)},"mode":"{kind}"{imported}}}\n'
-        append(os.path.join(self._process.folder, f"opened-{self._process.stem}.jsonl"), line.encode())
+        hand_on(self._process.folder, self._process.stem, line.encode())
 
 
 def writing_limited(event: str, arguments: tuple[typing.Any, ...]) -> str:

@@ -50,19 +50,17 @@ class ProcessFile:
             "flags": {name: getattr(sys.flags, name) for name in dir(sys.flags) if _is_flag(name)},
         }
 
-    def note(self, part: str, error: object) -> bool:
-        """Add why a part of the observation stopped, each reason once; of many that there are more. Whether it is a new
-        one.
-        """
+    def note(self, part: str, error: object) -> str:
+        """Add why a part of the observation stopped, each reason once; of many that there are more. What was added."""
         text = f"{part}: {type(error).__name__}: {error}" if isinstance(error, Exception) else f"{part}: {error}"
         if text[:500] in self._problems:
-            return False
+            return ""
         if len(self._problems) >= _PROBLEMS:
             text = f"{part}: more that are not listed"
         if text[:500] in self._problems:
-            return False
+            return ""
         self._problems.append(text[:500])
-        return True
+        return text[:500]
 
     def write(self, ending: str | None = None, random: dict[str, str] | None = None) -> None:
         """Write the facts as they are now. ``ending`` is ``exit`` or ``exec`` where the process ends now."""

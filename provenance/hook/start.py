@@ -14,7 +14,9 @@ import atexit
 import os
 import sys
 
+from . import plain_json
 from .module_import import ModuleFinder
+from .notes import hand_on
 from .opened_files import LIMITS, OPENED_FILES, OpenedFiles, writing_limited
 from .process_file import ProcessFile
 from .random_states import random_states
@@ -77,8 +79,10 @@ class ProcessObserver:
 
     def _note_at_once(self, part: str, error: object) -> None:
         """Note a problem where the process may end without writing: by ``os._exit``, or unable to."""
-        if self._process.note(part, error):
+        if text := self._process.note(part, error):
             try:
+                line = f'{{"problem":{plain_json.quoted(text)}}}\n'
+                hand_on(self._process.folder, self._process.stem, line.encode())
                 self._process.write()
             except OSError:
                 return  # it is tried again at the end

@@ -9,7 +9,7 @@ import json
 import operator
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from provenance.errors import ProvenanceError, TrailError
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.strict_json import Field, read_record, timestamp
+from provenance.hook.opened_files import OPENED_FILES
 from provenance.observation.process_record import (
     ImportedModule,
     OpenedFile,
@@ -60,8 +61,9 @@ class _Room:
         return content
 
 
-def collect(output: Path) -> tuple[ProcessRecord, ...]:
-    """One record for each Python process that wrote into ``output``, in order of their starts.
+def collect(output: Path, notes: Mapping[str, bytes] | None = None) -> tuple[ProcessRecord, ...]:
+    """One record for each Python process that wrote into ``output`` or has ``notes`` (``NoteListener``), in order of
+    their starts.
 
     Raises ProvenanceError where the folder cannot be listed. Of more than PROCESS_LIMIT processes the first are
     returned, the last of which says so in its ``problems``.
@@ -70,12 +72,12 @@ def collect(output: Path) -> tuple[ProcessRecord, ...]:
         with os.scandir(output) as entries:
             names = [entry.name for entry, _ in zip(entries, range(_ENTRIES), strict=False)]
     except FileNotFoundError:
-        return ()  # the program deleted it
+        names = []  # the program deleted it
     except OSError as error:
         raise TrailError(f"{output}: cannot be listed ({error.strerror})") from None
     trails: dict[str, list[tuple[int, str]]] = {}
-    processes = []
-    for name in names:
+    processes, notes = [], notes or {}
+    for name in {*names, *(f"process-{stem}.json" for stem in notes)}:
         match = _NAME.fullmatch(name)
         if match and match[1] == "process" and match[4] is None:
             processes.append((int(match[3]), int(match[2])))
@@ -88,16 +90,22 @@ def collect(output: Path) -> tuple[ProcessRecord, ...]:
         own = sorted(trails.get(f"{pid}-{started_ns}", ()))
         more = len(processes) - PROCESS_LIMIT if len(found) == PROCESS_LIMIT - 1 else 0
         problems = [f"{more} more Python processes are not listed"] if more > 0 else []
-        found.append(_process(output, pid, started_ns, tuple(name for _, name in own), problems, room))
+        found.append(_process(output, pid, started_ns, tuple(name for _, name in own), problems, room, notes))
     return tuple(found)
 
 
 def _process(
-    output: Path, pid: int, started_ns: int, trails: tuple[str, ...], problems: list[str], room: _Room
+    output: Path,
+    pid: int,
+    started_ns: int,
+    trails: tuple[str, ...],
+    problems: list[str],
+    room: _Room,
+    notes: Mapping[str, bytes],
 ) -> ProcessRecord:
     stem = f"{pid}-{started_ns}"
     name = f"process-{stem}.json"
-    opened, imported = _opened(output / f"opened-{stem}.jsonl", problems, room)
+    opened, imported = _opened(output / f"opened-{stem}.jsonl", notes.get(stem, b""), problems, room)
     try:
         document = Field(json.loads(room.read(output / name, _PROCESS_BYTES)), name, TrailError)
         record = _record(document, problems)
@@ -136,7 +144,7 @@ def _record(document: Field, problems: list[str]) -> ProcessRecord:
         other_folders=other,
         same_folders=same,
         torch=None if torch.value is None else read_record(TorchRecord, torch),
-        problems=(*problems, *strings(optional("problems", []))),
+        problems=tuple(dict.fromkeys((*problems, *strings(optional("problems", []))))),
     )
 
 
@@ -168,21 +176,26 @@ def _folders(identities: Field) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(other), tuple(same)
 
 
-def _opened(path: Path, problems: list[str], room: _Room) -> tuple[tuple[OpenedFile, ...], tuple[ImportedModule, ...]]:
+def _opened(
+    path: Path, notes: bytes, problems: list[str], room: _Room
+) -> tuple[tuple[OpenedFile, ...], tuple[ImportedModule, ...]]:
     """The list of opened files, as far as it goes, each path once; and the modules among them."""
+    content = b""
     try:
         content = room.read(path, _OPENED_BYTES)
     except FileNotFoundError:
-        return (), ()
+        pass
     except OSError as error:
-        problems.append(f"its list of opened files cannot be read: {error.strerror}")
-        return (), ()
+        problems.append(f"{OPENED_FILES}: the list cannot be read ({error.strerror})")
     imported: dict[ImportedModule, None] = {}
     found: dict[str, tuple[bool, ...]] = {}
     wrong = 0
-    for line in content.split(b"\n")[:-1]:
+    for line in (notes + content).split(b"\n")[:-1]:
         try:
             entry = json.loads(line)
+            if "problem" in entry:
+                problems.append(str(entry["problem"])[:500])
+                continue
             name, how = entry["path"], _MODES[entry["mode"]]
             module = ImportedModule(entry.get("module", ""), name, entry.get("importer", ""))
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -195,7 +208,7 @@ def _opened(path: Path, problems: list[str], room: _Room) -> tuple[tuple[OpenedF
             imported[module] = None
         found[name] = tuple(map(operator.or_, found.get(name, (False,) * 3), how))
     if wrong:
-        problems.append(f"{wrong} lines of its list of opened files are no entries")
+        problems.append(f"{OPENED_FILES}: {wrong} lines of the list are no entries")
     return tuple(OpenedFile(name, *how) for name, how in found.items()), tuple(imported)
 
 

@@ -295,6 +295,28 @@ def test_it_is_named_wherever_it_is_executed_from(tmp_path: Path, text: str) -> 
     assert "org/python/core.py" in claim.evidence or ".pyz" in claim.evidence
 
 
+ERASES = (
+    STATISTICS
+    + """
+import posix
+folder = posix.environ[b'NDREPRO_HOOK_OUT'].decode()
+for name in posix.listdir(folder):
+    posix.unlink(f'{folder}/{name}')
+PyStringMap = None
+"""
+)
+
+
+@pytest.mark.parametrize("ending", ["", "\nimport os; os._exit(0)"])
+def test_what_was_noted_of_a_module_is_not_erased_by_it(tmp_path: Path, ending: str) -> None:
+    """It empties the folder of the hook. Before: environment and inputs "checked", and no claim named it."""
+    author = Stranger.make(tmp_path / "a", {"train.py": USES + ending, "org/python/core.py": ERASES})
+    found = author.reproduce(author.record(sys.executable, "train.py", outputs=("out.txt",)))
+    assert (author.root / "out.txt").read_text() == "0.9999"
+    (claim,) = (each for each in found.claims if each.name == "imports")
+    assert claim.status == "not checked" and "org/python/core.py, by " in claim.evidence
+
+
 @pytest.mark.parametrize("limit", ["RLIMIT_FSIZE, (64, 64)", "RLIMIT_NOFILE, (9, 9)"])
 def test_a_process_that_keeps_its_list_from_being_written_is_named(tmp_path: Path, limit: str) -> None:
     """Before: inputs "1 of 1", and nothing that was opened or imported afterwards."""

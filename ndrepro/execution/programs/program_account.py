@@ -156,10 +156,10 @@ class ProgramAccount:
         self._metrics = MetricsFiles(place, metrics, written)
         self._outputs = OutputFiles(place, outputs, [runs.root], written)
 
-    def capture_processes(self, output: Path) -> None:
-        """Read what the start-up hook wrote into ``output``, and keep the trails. Nothing of it raises."""
+    def capture_processes(self, output: Path, notes: Mapping[str, bytes]) -> None:
+        """Read what the start-up hook noted and wrote into ``output``, and keep the trails. Nothing of it raises."""
         try:
-            self._processes = collect(output)
+            self._processes = collect(output, notes)
             for process in self._processes:
                 for name in process.trails:
                     self._keep_trail(output / name)

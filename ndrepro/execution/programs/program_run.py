@@ -40,6 +40,7 @@ from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError
 from provenance.formats.atomic_io import storage_error, write_json
 from provenance.formats.folder_tree import remove_tree
+from provenance.observation.note_listener import NoteListener
 from provenance.observation.preparation import TRAIL_AUTO, prepare, trail_every
 from provenance.observation.process_record import ImportedModule
 from provenance.recording.recorder import Recorder
@@ -211,6 +212,7 @@ class _Attempt:
             given = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
             variables = given if again is None else dict(again.variables)
             hook = prepare(hidden, request.trail, variables)
+            listener = NoteListener(hook.output)
             self._clock = RunClock()
         run = request.command
         if again is not None and again.launch is not None:
@@ -230,7 +232,7 @@ class _Attempt:
         except OSError as error:
             raise _not_executed(run, error) from None
         finally:
-            self._account.capture_processes(hook.output)
+            self._account.capture_processes(hook.output, listener.notes())
             remove_tree(hidden, ignore_errors=True)
         self._outcome = outcome_of(self._end.exit_code, self._end.stops)
 
