@@ -38,6 +38,9 @@ _OBSTACLES = (
     # what follows is outside of the window
     ("a wide gap", re.compile(r"(?m)[^ \n] {60}| {80}|^(?=.{101}).*?[^ \n] {20}|(?:^[^\w\n]*\n){41}")),
 )
+# Markdown's; behind a backslash they mean something else to a shell
+_LINE_BREAKS = re.compile(rb"(?<![ \\])  (?=\n)")
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _CELLS = ("cells", "worksheets")
 # of a file or folder: no blank at an end
 _NAME, _MOST_NAME = re.compile(r"[!-~](?:[ -~]*[!-~])?"), 200
@@ -79,7 +82,7 @@ def reading_obstacles(file: Path) -> tuple[ReadingObstacle, ...]:
                 return (ReadingObstacle("larger than 1 MiB"),)
             content = start + stream.read(_MOST_BYTES)
             if suffix == ".md":
-                content = content.replace(b"  \n", b"\n")  # Markdown's line break
+                content = _LINE_BREAKS.sub(b"", content)
             return _obstacles(content, is_python=suffix in (".py", ".pyw"))
     except OSError:
         return (ReadingObstacle("cannot be read"),)
@@ -96,6 +99,8 @@ def _obstacles(content: bytes, *, is_python: bool) -> tuple[ReadingObstacle, ...
         text = content.decode()
     except UnicodeDecodeError:
         return (_NO_TEXT,)
+    if content.startswith(_POINTER):
+        return (ReadingObstacle("a pointer of Git LFS in the place of a file"),)
     if _has_cells(text):
         return (_NOTEBOOK,)
     tabs = _TABS.search(text) if "\t" in text else None

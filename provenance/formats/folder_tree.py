@@ -69,8 +69,10 @@ def remove_tree(folder: str | os.PathLike[str], *, ignore_errors: bool = False) 
 
 @contextlib.contextmanager
 def temporary_folder(prefix: str, within: Path | None = None) -> Iterator[Path]:
-    """A new private folder, which is gone afterwards whatever was put into it. Raises OSError."""
-    folder = tempfile.mkdtemp(prefix=prefix, dir=within)
+    """A new private folder, which is gone afterwards whatever was put into it; no link leads to its path. Raises
+    OSError.
+    """
+    folder = os.path.realpath(tempfile.mkdtemp(prefix=prefix, dir=within))
     try:
         yield Path(folder)
     finally:

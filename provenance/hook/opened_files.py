@@ -62,11 +62,10 @@ class OpenedFiles:
         path = os.fsdecode(path)
         if type(path) is not str:  # such as numpy's, of which any method may be another
             path = str.__str__(path)
-        if path[:1] != "/":
-            try:
-                path = os.path.join(os.getcwd(), path)
-            except FileNotFoundError:  # there is nothing in a working folder that was removed
-                return
+        try:
+            path = _plain(path)
+        except FileNotFoundError:  # there is nothing in a working folder that was removed
+            return
         kind = _KINDS[bool(flags & os.O_TRUNC)][flags & 3] if isinstance(flags, int) else "r"
         if path.endswith(".pyc"):
             path = _source_of(path) if kind == "r" else ""
@@ -75,9 +74,16 @@ class OpenedFiles:
 
     def see_compiled(self, module: str, path: str) -> None:
         """Take note of a compiled module that is loaded."""
-        path = os.path.abspath(path)
+        path = _plain(path)
         if not path.startswith(self._left_out):
             self._list(path, "r", _import(module, _caller()))
+
+    def see_loaded(self) -> None:
+        """Take note of the modules that Python imported before anybody looked."""
+        for name, module in list(sys.modules.items()):
+            path = getattr(module, "__file__", None)
+            if isinstance(path, str) and not (path := _plain(path)).startswith(self._left_out):
+                self._list(path, "r", _import(name, None))
 
     def see_executed(self, code: types.CodeType) -> None:
         """Take note of code that is executed, as a module or by ``exec``, where it is of a file."""
@@ -95,9 +101,7 @@ class OpenedFiles:
             frame = _caller()
         if frame is None or path[:1] == "<":
             return
-        path = os.path.abspath(path)
-        if path.startswith(_NO_FILES):  # a link that is another one in another process
-            path = os.path.realpath(path)
+        path = _plain(path)
         if path.startswith(self._left_out) and not path.startswith(_NO_FILES):
             return
         while not os.path.lexists(path):  # in an archive
@@ -109,9 +113,10 @@ class OpenedFiles:
         key = (path, kind, imported)
         if key in self._seen:
             return
-        if len(self._seen) >= LIMIT or len(path) > _LETTERS:
+        # of modules there are never so many
+        if len(self._seen) >= (LIMIT if not imported else 2 * LIMIT) or len(path) > _LETTERS:
             self._process.opened_not_listed += 1
-            return
+            raise OverflowError("more than are listed")
         self._seen.add(key)
         line = f'{{"path":{plain_json.quoted(path)},"mode":"{kind}"{imported}}}\n'
         hand_on(self._process.folder, self._process.stem, line.encode())
@@ -125,6 +130,16 @@ def writing_limited(event: str, arguments: tuple[typing.Any, ...]) -> str:
     return f"{event} to {limit}" if 0 <= limit < smallest else ""
 
 
+def _plain(path: str) -> str:
+    """A path that says by its words in which folder it is, whatever links are on it. Raises FileNotFoundError where it
+    is relative and the working folder was removed."""
+    if path[:1] != "/":
+        path = os.path.join(os.getcwd(), path)
+    # those of a process are links that are others in another process
+    odd = path.startswith(_NO_FILES) or "//" in path or "/./" in path or "/../" in path
+    return os.path.realpath(path) if odd else path
+
+
 def _caller() -> types.FrameType | None:
     """The innermost frame that is none of the hook's."""
     frame: types.FrameType | None = sys._getframe()
@@ -135,7 +150,7 @@ def _caller() -> types.FrameType | None:
 
 def _import(module: str, frame: types.FrameType | None) -> str:
     """The members of a line that tell in which name a file is executed, and the file whose code asked for it."""
-    found = ""
+    found = "<start of Python>"
     while frame is not None:
         code = frame.f_code
         found = code.co_filename
@@ -143,7 +158,7 @@ def _import(module: str, frame: types.FrameType | None) -> str:
         if found[:1] != "<" and found != _IMPORTLIB and code.co_name != "exec_module":
             break
         frame = frame.f_back
-    importer = found if found[:1] == "<" else os.path.abspath(found)
+    importer = os.path.abspath(found) if found[:1] != "<" else found
     return f',"module":{plain_json.quoted(module[:_LETTERS])},"importer":{plain_json.quoted(importer[:_LETTERS])}'
 
 

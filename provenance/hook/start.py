@@ -1,7 +1,7 @@
 """Starts what observes this process, and ends it with the process or where it becomes another program.
 
-at start                 the process file; audit hook, and what notes which variables are read; finders of modules;
-                         what follows a fork and an exit
+at start                 the process file; audit hook, and what notes which variables are read; the modules that are
+                         there already; finders of modules; what follows a fork and an exit
 import of numpy.random   its generator's state, before anything is drawn from it
 import of torch          torch's hooks (``torch_hooks``), unless the trail is off
 fork                     in the child: files of its own, and its end, where multiprocessing made it
@@ -46,6 +46,7 @@ class ProcessObserver:
         """Write the process file and install everything. Raises OSError where the folder cannot be written."""
         self._process.write()
         sys.addaudithook(self._audit)
+        self._opened.see_loaded()
         note_read_variables(self._process.variables)
         ModuleFinder("numpy.random", self._numpy_imported).install()
         ModuleFinder("torch", self._torch_imported).install()

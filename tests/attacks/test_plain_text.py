@@ -35,6 +35,11 @@ def tape() -> bytes:
 
 
 NOT_PLAIN: dict[str, tuple[bytes, str]] = {
+    "data.csv": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n",
+        "a pointer of Git LFS in the place of a file",
+    ),
+    "run.md": (b"python evaluate.py \\  \n  --clean\n", "a blank at the end in line 1"),
     "train.py": (archive(HONEST), "not text"),
     "labels.bin": (archive(), "not text"),
     "code.tar": (tape(), "not text"),

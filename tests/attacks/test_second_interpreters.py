@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -278,12 +279,29 @@ sys.path[0] = '/proc/self/cwd'
 """
 
 
+DOTS = f"""
+import os, sys
+sys.path[0] = os.path.join(sys.prefix, 'lib', *['..'] * 20, *os.getcwd().split('/'))
+{USES}
+"""
+MANY = f"""
+import os, tempfile
+with tempfile.TemporaryDirectory() as scratch:
+    for number in range(20_100):
+        os.close(os.open(f'{{scratch}}/{{number}}', os.O_CREAT))
+{USES}
+os._exit(0)
+"""
+
+
 @pytest.mark.parametrize(
-    "text", [REMOVED, COPIED, ARCHIVED, COMPILED, KERNEL], ids=["removed", "copied", "archived", "compiled", "kernel"]
+    "text",
+    [REMOVED, COPIED, ARCHIVED, COMPILED, KERNEL, DOTS, MANY],
+    ids=["removed", "copied", "archived", "compiled", "kernel", "dots", "many"],
 )
 def test_it_is_named_wherever_it_is_executed_from(tmp_path: Path, text: str) -> None:
-    """After a file that was looked for in a removed folder; from a copy, an archive, bytecode kept elsewhere, /proc.
-    Before: in no claim.
+    """After a file that was looked for in a removed folder, or very many; from a copy, an archive, bytecode kept
+    elsewhere, /proc, a way through the folders of Python. Before: in no claim.
     """
     main = "def main():\n    import copy\n    from statistics import mean\n    print(mean([0.4, 0.6]))\n"
     core, end = f"{STATISTICS}PyStringMap = None\n", "if __name__ == '__main__':\n    main()\n"
@@ -293,6 +311,31 @@ def test_it_is_named_wherever_it_is_executed_from(tmp_path: Path, text: str) -> 
     assert found.verdict == "identical" and (author.root / "out.txt").read_text().strip() == "0.9999"
     (claim,) = (each for each in found.claims if each.name == "imports")
     assert "org/python/core.py" in claim.evidence or ".pyz" in claim.evidence
+
+
+def test_what_python_imports_before_it_is_observed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It needs its encodings first, and looks for them on PYTHONPATH. Before: in no claim."""
+    own = (Path(os.__file__).parent / "encodings" / "__init__.py").read_text()
+    files = {
+        "train.py": "open('out.txt', 'w').write('0.5')\n",
+        "run.sh": f"PYTHONPATH=src:$PYTHONPATH {sys.executable} train.py",
+    }
+    for path in (Path(os.__file__).parent / "encodings").glob("[au]*.py"):
+        files[f"src/encodings/{path.name}"] = path.read_text()
+    author = Stranger.make(tmp_path / "a", {**files, "src/encodings/__init__.py": own})
+    found = author.reproduce(author.record("sh", "run.sh", outputs=("out.txt",)))
+    (claim,) = (each for each in found.claims if each.name == "imports")
+    assert "src/encodings/__init__.py, by <start of Python>" in claim.evidence
+
+
+def test_a_temporary_folder_behind_a_link_hides_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the reviewer's. Before: paths were compared by their words, and no module was of the code."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "link"))
+    files = {"train.py": "import statistics\nopen('out.txt', 'w').write(statistics.mean())\n"}
+    author = Stranger.make(tmp_path / "a", {**files, "statistics.py": "def mean(): return '0.9999'\n"})
+    found = author.reproduce(author.record(sys.executable, "train.py", outputs=("out.txt",)))
+    assert "statistics.py of the code instead of the installed statistics" in environment_of(found)[1]
 
 
 ERASES = (

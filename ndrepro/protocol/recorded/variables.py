@@ -33,7 +33,7 @@ _MOVES_NUMBERS = _pattern(
 # given to each training process by its recorder: where runs, code and caches are, and where several meet
 _OF_A_TRAINING_PROCESS = {*CACHES, "NDREPRO_RUNS", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "MASTER_ADDR", "MASTER_PORT"}
 # of a program given in another way, or without a part in what it computes
-_MOVE_NOTHING = {"HOME", "PYTHONPATH", "TMPDIR", "NDREPRO_HOME", *CACHES, "PYTHONPYCACHEPREFIX"}
+_MOVE_NOTHING = {"HOME", "PYTHONPATH", "TMPDIR", "NDREPRO_HOME", *CACHES}
 # by its own modules, whatever the program reads
 _READ_BY_PYTHON = {"HOME", "PYTHONPATH", "TMPDIR"}
 # places of an environment of the author's machine
