@@ -174,7 +174,7 @@ def rebuild_environment(
     wheels = ("--no-deps", "--only-binary", ":all:")
     _uv("pip", "install", *wheels, "--python", str(python), "--requirements", str(listed))
     script = python.with_name(Path(command.words[0]).name)
-    if of_code := _of_the_code(command, place):
+    if of_code := _file_of_the_code(command, place):
         executable = of_code
     elif is_python(script):
         executable = python
@@ -206,7 +206,7 @@ def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Pa
     first = Path(command.words[0])
     digest = (command.executable.digest or {}).get("sha256")
     recorded = command.program or Path()
-    if inside := _of_the_code(command, place):
+    if inside := _file_of_the_code(command, place):
         return inside, () if digest in (None, _digest(inside)) else (f"{first}: another file than then",)
     if own and recorded.is_absolute() and _is_own(recorded) and os.access(recorded, os.X_OK):
         if digest not in (None, _digest(recorded)):
@@ -222,7 +222,7 @@ def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Pa
     return found, () if digest == _digest(found) else (f"{command.words[0]}: {recorded} then, {found} now",)
 
 
-def _of_the_code(command: RecordedCommand, place: Path) -> Path | None:
+def _file_of_the_code(command: RecordedCommand, place: Path) -> Path | None:
     """The file of the recorded code that the command's first word names, whatever it is called."""
     recorded, top = command.program or Path(), command.top or command.working_folder
     inside = place / os.path.relpath(recorded, top) if recorded.is_absolute() and is_below(recorded, top) else None
