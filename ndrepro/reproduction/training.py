@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ndrepro.execution.runs.run import Finished, RunOptions
     from ndrepro.protocol.layout import RunFolder
     from ndrepro.reproduction.reproduction import OnPlan
+    from provenance.attestation.manifest import Manifest
 
 
 def of_training(
@@ -133,32 +134,50 @@ def claims_of_run(
     from ndrepro.analysis.verdicts.run_conditions import (
         ASSERTED_OF_TRAINING,
         asserted_claim,
+        changes_claim,
         conditions_claim,
         training_variables_claim,
     )
     from ndrepro.analysis.verdicts.unexpected_files import unexpected_claim
     from ndrepro.execution.runs.run_lookup import read_recorded
+    from ndrepro.protocol.messages import read_json
 
     flagged = any(each.name == IMAGE and each.status == FLAGGED for each in evaluated)
     manifests = [read_recorded(piece.folder).manifest for piece in repetitions]
     code = code_claim(original.manifest, manifests, image_alone=flagged)
     conditions = conditions_claim(original.manifest, manifests[0])
     variables = training_variables_claim(original.manifest, manifests[0])
+    variables += changes_claim(*(read_json(each.environment) for each in (original.folder, repetitions[0].folder)))
     others = unexpected_claim(original.manifest, manifests[0])
     asserted = asserted_claim(ASSERTED_OF_TRAINING)
     unread = [claim(READER, None, piece.data_unread) for piece in repetitions if piece.data_unread][:1]
-    checked = (*_recorded_code(plan), *unread, code, conditions, *variables, asserted, *others)
+    checked = (
+        *_recorded_code(plan, original.manifest, manifests[0]),
+        *unread,
+        code,
+        conditions,
+        *variables,
+        asserted,
+        *others,
+    )
     total, trained = original.request.experiment.epochs, plan.trained_epochs
     if trained is None:
         return checked
     return (*checked, claim("epochs not drawn", None, f"{len(plan.epochs)} of {total} epochs were compared"))
 
 
-def _recorded_code(plan: ReexecutionPlan) -> tuple[ClaimCheck, ...]:
+def _recorded_code(plan: ReexecutionPlan, then: Manifest, again: Manifest) -> tuple[ClaimCheck, ...]:
     """The claim on the recorded code, with the files in which it is not that of its commit."""
+    from ndrepro.protocol.training_record import CODE
+    from provenance.capture.unavailable import at
+
     if plan.rebuilt is None:
         return ()
     found, changes = plan.rebuilt.claim, "; ".join(plan.execution.code.changes())
+    code = [each.dependency(CODE) for each in (then, again)]
+    files = [at(each.annotations if each else None, "files") for each in code]
+    if files[0] != files[1]:
+        found = replace(found, status=FLAGGED, evidence=f"{found.evidence}; files: {files[0]} then, {files[1]} now")
     return (replace(found, evidence=f"{found.evidence}; {bounded(changes)}" if changes else found.evidence),)
 
 

@@ -123,7 +123,7 @@ def again(name: str) -> Edit:
 
 
 SUMMARY = "metrics summary"
-SEAL = ("start", "environment")
+SEAL, ENDS = ("start", "environment"), ("end", "environment")
 NONE = {"none": "the machine has no counter"}
 FREE: dict[str, Edit] = {
     "a result in dataset.json": document("dataset.json", test_accuracy=FALSE),
@@ -153,6 +153,11 @@ FREE: dict[str, Edit] = {
     "a result beside the digest of the code": beside_digest("code"),
     "a result beside the commit": beside_digest("source"),
     "a result of the code": dependency("code", test_accuracy=FALSE),
+    "another digest of the code beside it": dependency("code", tree_sha256="0" * 64),
+    "another torch at the end": document("environment.json", "end", "libraries", torch="1.13.1"),
+    "another processor at the end": document("environment.json", *ENDS, "machine", "cpu", model_name="Grace"),
+    "a GPU at the end": document("environment.json", *ENDS, gpus={"devices": [{"index": 0, "name": "H100"}]}),
+    "another Python at the end": document("environment.json", *ENDS, "interpreter", version="3.14.0"),
     "a result of the source": dependency("source", test_accuracy=FALSE),
     "a result among the loaded code": witness(test_accuracy=FALSE),
     "negative energy": byproduct("energy", cpu_packages={"intel-rapl:0 package-0": -1.0}, gpus=NONE),

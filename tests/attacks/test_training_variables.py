@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from real_runs import Bench
 from ndrepro.analysis.verdicts.run_conditions import conditions_claim, training_variables_claim, unequal_conditions
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.verdicts import NOT_CHECKED
+from ndrepro.protocol.recorded.variables import of_training_not_given
+from ndrepro.protocol.training_record import CODE
+from ndrepro.protocol.verdicts import NOT_CHECKED, RECORDED_CODE
 from ndrepro.reproduction.training import claims_of_run
 from provenance.formats.atomic_io import write_json
 
@@ -62,3 +65,37 @@ def test_where_the_recorder_put_code_and_caches_is_named_by_what_the_signer_asse
 ) -> None:
     then = recorded_with(honest.folder, tmp_path, author, PYTHONPATH="/of/then", TORCHINDUCTOR_CACHE_DIR="/of/then")
     assert not training_variables_claim(manifest_of(then), manifest_of(honest.folder))
+
+
+def test_what_changed_before_the_end_and_not_in_a_repetition_is_a_claim_of_the_verdict(
+    author: Bench, honest: Finished, tmp_path: Path
+) -> None:
+    """Variables and packages that the record has at its end alone; before, compared with nothing."""
+    folder = copied(honest.folder, tmp_path)
+    before, seals = manifest_of(folder), json.loads(folder.environment.read_text())
+    end = seals["end"]["environment"]
+    end["variables"]["recorded"]["TORCH_ACTIVATION"] = "relu"
+    (numpy,) = (each for each in end["distributions"]["installed"] if each["name"] == "numpy")
+    numpy["version"] = "1.13.1"
+    write_json(folder.environment, seals)
+    code = [
+        replace(each, annotations={**(each.annotations or {}), "files": 9999}) if each.name == CODE else each
+        for each in before.dependencies
+    ]
+    sign_again(folder, author, **{**agreeing(folder, before), "dependencies": tuple(code)})
+    claims = []
+    for each in (honest.folder, folder):
+        original = original_of(each, author)
+        claims.append(claims_of_run(original, planned(original, author.options), (honest,), ()))
+    told = {each.name: each.evidence for each in claims[1] if each not in claims[0]}
+    assert told["changes while it ran"].endswith(": variable TORCH_ACTIVATION, package numpy")
+    assert "files: 9999 then, " in told[RECORDED_CODE] and "now" not in str(claims[0][0])
+
+
+def test_where_one_process_is_said_to_meet_others_is_named(author: Bench, honest: Finished, tmp_path: Path) -> None:
+    """No recorder says it of one. Before: of any run, whatever a network makes of it."""
+    then = manifest_of(recorded_with(honest.folder, tmp_path, author, MASTER_ADDR="node17"))
+    (claim,) = training_variables_claim(then, manifest_of(honest.folder))
+    assert claim.status == NOT_CHECKED and "MASTER_ADDR" in claim.evidence
+    several = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "4000"}
+    assert not of_training_not_given(several, {**several, "MASTER_PORT": "4001"}), "the control"

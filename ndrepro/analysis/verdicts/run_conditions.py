@@ -7,6 +7,7 @@ from typing import Any
 
 from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 from ndrepro.protocol.experiment.own import is_own_network
+from ndrepro.protocol.recorded.start_and_end import changed_otherwise
 from ndrepro.protocol.recorded.variables import moves_numbers, of_training_not_given
 from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
 from ndrepro.protocol.verdicts import ClaimCheck, claim
@@ -21,7 +22,8 @@ ASSERTED_OF_TRAINING = (
     "the command, Python, operating system and container, branch, tag, remotes and other descriptions of the source, "
     "earlier attempts, the run that it says it repeats or continues, threads between operators, which modules were "
     "imported, the system's libraries, use of memory, features of the processor, what an installer or conda says of "
-    "packages, the paths of runs, code and caches among the variables, and what torch says of its parallel backend"
+    "packages, the paths of runs, code and caches among the variables, where processes met, which files beside the "
+    "code were not copied, and what torch says of its parallel backend"
 )
 # and a program's or script's
 ASSERTED_OF_PROGRAMS = (
@@ -164,6 +166,13 @@ def variables_claim(names: Sequence[str], more: Sequence[str] = ()) -> tuple[Cla
 def training_variables_claim(then: Manifest, again: Manifest) -> tuple[ClaimCheck, ...]:
     """The same of a training run, by the manifests of it and its repetition."""
     return variables_claim(of_training_not_given(then.variables, again.variables))
+
+
+def changes_claim(then: Mapping[str, Any], again: Mapping[str, Any]) -> tuple[ClaimCheck, ...]:
+    """The claim on what changed while a training run lasted, by ``environment.json`` of it and its repetition."""
+    names = changed_otherwise(then, again)
+    words = f"at its end otherwise than at its start, and not so in the repetition: {all_of(names)}"
+    return (claim("changes while it ran", None, bounded(words)),) if names else ()
 
 
 def program_conditions_claim(then: Manifest, again: Manifest, packages: Mapping[str, str]) -> ClaimCheck:

@@ -35,6 +35,7 @@ from ndrepro.protocol.recorded.bounds import (
 )
 from ndrepro.protocol.recorded.environment import TRAINING
 from ndrepro.protocol.recorded.manifest_parts import check_parts
+from ndrepro.protocol.recorded.start_and_end import expect_unchanged
 from ndrepro.protocol.recorded.training_files import MODEL, read_timing
 from ndrepro.protocol.run_kind import TRAINING_TYPE
 from ndrepro.protocol.training_record import CODE, LAYER_CENSUS, METRICS_SUMMARY, external_parameters
@@ -229,6 +230,7 @@ def _check_files(folder: RunFolder, manifest: Manifest, request: Request, accoun
     for path, shape in ((folder.environment, TRAINING), (folder.model, MODEL)):
         if path.name in account.documents:
             shape(Field(account.documents[path.name], path.name))
+    expect_unchanged(account.documents.get(folder.environment.name, {}))
     torn = manifest.outcome == "killed"
     if manifest.outcome == "completed":
         check_device(manifest, request.experiment)

@@ -27,6 +27,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import read_json
 from ndrepro.protocol.recorded.environment import SCRIPT
 from ndrepro.protocol.recorded.manifest_parts import check_parts
+from ndrepro.protocol.recorded.start_and_end import expect_unchanged
 from ndrepro.text.plurals import plural
 from provenance.attestation import packages
 from provenance.attestation.manifest import (
@@ -110,6 +111,7 @@ def captured_environment(folder: RunFolder) -> tuple[Mapping[str, Any], Mapping[
     if not isinstance(start, Mapping) or not isinstance(end, Mapping):
         raise ManifestError(f"{folder.environment.name}: expected an object for start and for end", "ask its author")
     SCRIPT(Field(found, folder.environment.name))
+    expect_unchanged({"start": {"environment": start}, "end": {"environment": end}})
     return start, end
 
 

@@ -55,6 +55,7 @@ from provenance.attestation.manifest import (
     Manifest,
     Resource,
 )
+from provenance.capture.unavailable import at
 from provenance.formats.strict_json import Field
 
 _DIGEST = captured(sha256)
@@ -184,6 +185,9 @@ def check_parts(manifest: Manifest, more: Mapping[str, Shape] | None = None) -> 
                 _check_resource(f"{where}.{item.name}", item, shapes[item.name])
             elif more and item.name.startswith(DATASET):
                 _check_resource(f"{where}.{item.name}", item, _DATA)
+    code = manifest.dependency(CODE)
+    if code is not None and (code.digest or {}).get("sha256") != at(code.annotations, "tree_sha256"):
+        Field(code.annotations, f"resolvedDependencies.{CODE}").member("tree_sha256").refuse("its digest")
     _VERSIONS(Field(dict(manifest.builder.version), "builder.version"))
     machine = manifest.machine if isinstance(manifest.machine, dict) else {}
     for name, shape in (("imported_files", IMPORTED_FILES), ("loaded_code", LOADED_CODE)):

@@ -30,8 +30,9 @@ _MOVES_NUMBERS = _pattern(
     f"DISABLE_ADDMM_CUDA_LT ENABLE_INTRA_NODE_COMM ENABLE_PERSISTENT_TMA_MATMUL LD_PRELOAD NVIDIA_TF32_OVERRIDE "
     f"PYTHONHASHSEED {' '.join(BEHAVIOUR_OF_PYTHON)}",
 )
-# given to each training process by its recorder: where runs, code and caches are, and where several meet
-_OF_A_TRAINING_PROCESS = {*CACHES, "NDREPRO_RUNS", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "MASTER_ADDR", "MASTER_PORT"}
+# given to each training process by its recorder: where runs, code and caches are; and where several meet
+_OF_A_TRAINING_PROCESS = {*CACHES, "NDREPRO_RUNS", "PYTHONPATH", "PYTHONPYCACHEPREFIX"}
+_OF_SEVERAL_PROCESSES = {"MASTER_ADDR", "MASTER_PORT"}
 # of a program given in another way, or without a part in what it computes
 _MOVE_NOTHING = {"HOME", "PYTHONPATH", "TMPDIR", "NDREPRO_HOME", *CACHES}
 # by its own modules, whatever the program reads
@@ -60,7 +61,7 @@ def of_training_not_given(recorded: Mapping[str, Any], given: Mapping[str, Any])
     """The names of a training run's recorded variables that its repetition has not, or not as they were: its code may
     read any.
     """
-    return _not_given(recorded, given, _OF_A_TRAINING_PROCESS)
+    return _not_given(recorded, given, _OF_A_TRAINING_PROCESS | (_OF_SEVERAL_PROCESSES & given.keys()))
 
 
 def of_program_not_given(
