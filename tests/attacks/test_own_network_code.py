@@ -8,6 +8,7 @@ Before: 100 % in both forms, "identical", with every claim "checked".
 from __future__ import annotations
 
 import json
+import os
 import py_compile
 import shutil
 from collections.abc import Iterator
@@ -92,18 +93,24 @@ def test_no_claim_is_checked_by_the_process_in_which_the_author_s_network_ran(
     assert found.verdict == "identical" and claims["epoch results"].status == "checked"
 
 
-def test_files_beside_the_data_that_such_code_may_read_are_named(tmp_path: Path) -> None:
-    """Compiled code there is in no record, and may be another one each time. Before: in no claim."""
-    data, repetition = tmp_path / "data", RunFolder(tmp_path / "repetition")
-    for name in ("train/a/0.png", "test/a/1.png", "aux/stem.pt"):
-        (data / name).parent.mkdir(parents=True)
+def given_data(top: Path, *more: str) -> tuple[Path, RunFolder]:
+    """Two images, and files beside them; and a repetition that was given them."""
+    data, repetition = top / "data", RunFolder(top / "repetition")
+    images = ("train/a/0.png", "test/a/1.png")
+    for name in (*images, *more):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_text(name)
-    (data / "aux" / "all").symlink_to(data / "train")
     repetition.root.mkdir()
     write_json(repetition.request, Request(Experiment.from_name("lenet_bn_1_own"), str(data)).to_json())
-    entries = [(name, file_digest(data / name)) for name in ("train/a/0.png", "test/a/1.png")]
-    repetition.dataset_listing.write_text(listing(entries))
+    repetition.dataset_listing.write_text(listing([(name, file_digest(data / name)) for name in images]))
     write_json(repetition.dataset, {**DATASET, "canonical": None})
+    return data, repetition
+
+
+def test_files_beside_the_data_that_such_code_may_read_are_named(tmp_path: Path) -> None:
+    """Compiled code there is in no record, and may be another one each time. Before: in no claim."""
+    data, repetition = given_data(tmp_path, "aux/stem.pt")
+    (data / "aux" / "all").symlink_to(data / "train")
     (claim,) = files_beside_data(tmp_path, repetition)
     assert claim.status == "not checked" and claim.evidence.startswith("2 files in the data's folder")
     assert claim.evidence.endswith("aux/all, aux/stem.pt")
@@ -112,6 +119,60 @@ def test_files_beside_the_data_that_such_code_may_read_are_named(tmp_path: Path)
     assert files_beside_data(CODE, repetition) == (claim,)
     shutil.rmtree(data / "aux")
     assert not files_beside_data(CODE, repetition), "the control"
+
+
+@pytest.mark.slow
+def test_so_are_those_behind_many_files(tmp_path: Path) -> None:
+    """Before: 200,000 files were looked at, and those of a folder come before what is in the folders below."""
+    data, repetition = given_data(tmp_path, "train/a/aux/stem.pt")
+    names = [f"train/a/{number}" for number in range(200_000)]
+    for name in names:
+        os.mknod(data / name)
+    entries = ((name, file_digest(data / names[0])) for name in (*names, "train/a/0.png", "test/a/1.png"))
+    repetition.dataset_listing.write_text(listing(entries))
+    write_json(repetition.dataset, {**DATASET, "canonical": True})
+    (claim,) = files_beside_data(tmp_path, repetition)
+    assert claim.evidence.startswith("1 file in") and claim.evidence.endswith(": train/a/aux/stem.pt")
+
+
+def test_so_are_those_in_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files open by their names. Before: in no claim, whether they are the data set's or not."""
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    data, repetition = given_data(Path(), "aux/stem.pt")
+    (data / "aux").chmod(0o111)
+    user = os.geteuid()
+    os.seteuid(user or 65534)  # root may list it
+    try:
+        beside, unread = files_beside_data(tmp_path, repetition)
+    finally:
+        os.seteuid(user)
+        (data / "aux").chmod(0o755)
+    assert beside.evidence.endswith(": aux (a folder that cannot be listed)")
+    assert unread.evidence.startswith("1 of 3: a folder that cannot be listed") and "aux" in unread.evidence
+
+
+def test_so_are_those_behind_links_that_are_the_data_set_s_own(tmp_path: Path) -> None:
+    """Before: the links alone were named, of an honest data set, too."""
+    data, repetition = given_data(tmp_path)
+    for name in ("train", "test"):
+        (data / name).rename(tmp_path / name)
+        (data / name).symlink_to(tmp_path / name)
+    assert not files_beside_data(tmp_path, repetition), "the control"
+    (tmp_path / "train" / "a" / "aux").mkdir()
+    (tmp_path / "train" / "a" / "aux" / "stem.pt").write_bytes(b"\0")
+    beside, unread = files_beside_data(tmp_path, repetition)
+    assert beside.evidence.endswith(": train/a/aux/stem.pt") and "stem.pt" in unread.evidence
+
+
+def test_data_in_one_file_whose_bytes_such_code_may_load_are_named(tmp_path: Path) -> None:
+    """A further array of it is compiled code. Before: nothing was looked at, since it is no folder."""
+    data, repetition = given_data(tmp_path)
+    (data / "images.npz").write_bytes(b"PK\3\4\0")
+    write_json(repetition.request, Request(Experiment.from_name("lenet_bn_1_own"), str(data / "images.npz")).to_json())
+    (claim,) = files_beside_data(tmp_path, repetition)
+    assert claim.name == "data that are not plain text" and claim.evidence.startswith("1 of 1: ")
+    assert f"{data}/images.npz" in claim.evidence
 
 
 def test_data_whose_bytes_such_code_may_load_are_named(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ them, which no digest binds, and bytes that are no text, which it may take for c
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
-from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ndrepro.execution.reproduce.unread_files import unread_files
 from ndrepro.protocol.data_record import DataRecord
@@ -21,12 +21,10 @@ from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.folder_tree import files_and_links, walk
 from provenance.formats.listing import parse
 
-_MOST_FILES = 200_000
-
 
 def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck, ...]:
-    """The claims on the folder of the data; () for nothing, and where all code was this checkout's own, whose readers
-    open nothing else and take their bytes for data alone. Published data are what they are published as.
+    """The claims on the data's folder, or file; () for nothing, and where all code was this checkout's own, whose
+    readers open nothing else and take their bytes for data alone. Published data are what they are published as.
 
     Args:
         executed: the code that was rebuilt, or this checkout's.
@@ -36,11 +34,10 @@ def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck
     """
     request = Request.from_json(read_json(repetition.request))
     top = Path(request.data) if request.data else None
-    if top is None or not top.is_dir() or (executed == CODE and not repetition.network.is_dir()):
+    if top is None or not top.exists() or (executed == CODE and not repetition.network.is_dir()):
         return ()
     listed = parse(read_bounded(repetition.dataset_listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
-    paths = islice((path for listing in walk(top) for path in files_and_links(listing)), _MOST_FILES)
-    names = (os.path.relpath(path, top) for path in paths)
+    linked, names = _looked_through(top, listed) if top.is_dir() else ([], [])
     found = sorted(printable(name) for name in names if name not in listed)
     claims = []
     if found:
@@ -49,7 +46,27 @@ def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck
             claim("files beside the data", None, f"{words} may read them, and no digest binds them: {all_of(found)}")
         )
     if not DataRecord.read(repetition.dataset).official:
-        for each in unread_files(top, (), (), ()):
+        for each in unread_files(top, linked, (), ()):
             words = "; the run's own code may take their bytes for code or weights"
             claims.append(replace(each, name="data that are not plain text", evidence=each.evidence + words))
     return tuple(claims)
+
+
+def _looked_through(top: Path, listed: Collection[str]) -> tuple[list[Path], list[str]]:
+    """The linked folders that the data set has files in, which the run's code is shown; and every name in these and in
+    ``top``: files, other links, and folders that cannot be listed, whose files open by their names all the same.
+    """
+    folders = {
+        str(above) for folder in {PurePath(name).parent for name in listed} for above in (folder, *folder.parents)
+    }
+    places, names, closed = [top], list[str](), list[OSError]()
+    for place in places:  # which grow
+        for listing in walk(place, onerror=closed.append):
+            for path in files_and_links(listing):
+                name = os.path.relpath(path, top)
+                if name in folders and os.path.isdir(path):
+                    places.append(Path(path))
+                else:
+                    names.append(name)
+    unlisted = (f"{os.path.relpath(error.filename, top)} (a folder that cannot be listed)" for error in closed)
+    return places[1:], [*names, *unlisted]

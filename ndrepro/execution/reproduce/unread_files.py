@@ -25,6 +25,7 @@ _LOADED = re.compile(
 )
 _MAY_BE_LOADED = ReadingObstacle("may be executed whatever the program imports")
 _LEADS_OUT, _NOT_LOOKED_AT = ReadingObstacle("a link that leads out"), ReadingObstacle("not looked at")
+_NOT_LISTED = ReadingObstacle("a folder that cannot be listed")
 
 
 def unread_files(
@@ -42,13 +43,15 @@ def unread_files(
 
 
 def _paths(top: Path, left_out: Sequence[Path]) -> Iterator[str]:
-    """Every file at or below a path, and every link to a folder."""
+    """Every file at or below a path, every link to a folder, and every folder that cannot be listed."""
     if not top.is_dir():
         yield str(top)
         return
-    for listing in walk(top):
+    closed: list[OSError] = []
+    for listing in walk(top, onerror=closed.append):
         if not any(Path(listing[0]).is_relative_to(each) for each in left_out):
             yield from files_and_links(listing)
+    yield from (error.filename for error in closed)
 
 
 def _unread(tops: Mapping[str, Path], place: Path, executed: Collection[str]) -> Iterator[UnreadFile]:
@@ -60,7 +63,7 @@ def _unread(tops: Mapping[str, Path], place: Path, executed: Collection[str]) ->
         if not obstacles or obstacles[0].line:
             with suppress(OSError):
                 read += os.path.getsize(path)
-        name = path if tops[path] != place else path[len(str(place)) + 1 :]
+        name = path if tops[path] != place else path[len(str(place)) + 1 :] or path
         yield from (UnreadFile(name, rank, obstacle) for obstacle in obstacles)
 
 
@@ -77,7 +80,9 @@ def _obstacles(path: str, top: Path, tops: Collection[str]) -> tuple[ReadingObst
     if os.path.islink(path) and not _is_below(os.path.realpath(path), tops):
         return (_LEADS_OUT,)
     loaded = (_MAY_BE_LOADED,) if _LOADED.fullmatch(name) else ()
-    return loaded if os.path.isdir(path) else (*loaded, *reading_obstacles(Path(path)))
+    if os.path.isdir(path):
+        return loaded if os.path.islink(path) else (*loaded, _NOT_LISTED)
+    return *loaded, *reading_obstacles(Path(path))
 
 
 def _is_below(path: str, tops: Collection[str]) -> bool:
