@@ -49,9 +49,9 @@ def environment_claim(
     lines = [*given.differences, *given.concerns]
     words = f"given Python {version} and its distributions, as recorded"
     if not version and ran:
-        lines = [f"which Python ran was not recorded; {ran} now"]
+        lines = [f"which Python ran was not recorded; {ran} now", *lines]
     elif not version:
-        words = "no Python was seen: of what it, or what it started, ran in nothing was compared"
+        lines = ["no Python was seen: of what it, or what it started, ran in nothing was compared", *lines]
     words = "; ".join([bounded("; ".join(lines)) or words, *given.notes])
     if others:
         words = f"it also ran what is not compared: {all_of(dict.fromkeys(others))}; {words}"

@@ -28,6 +28,9 @@ def make_environment(folder: Path, name: str, text: str) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     packages = next(folder.glob("lib/python*/site-packages"))
     (packages / "these.pth").write_text(sysconfig.get_path("purelib"))
+    (information := packages / "starts-1.0.dist-info").mkdir()
+    (information / "METADATA").write_text("Name: starts\nVersion: 1.0\n")
+    (information / "RECORD").write_text(f"starts-1.0.dist-info/METADATA,,\n../../../bin/{name},,\n")
     script = folder / "bin" / name
     script.write_text(f"#!{folder}/bin/python\n{text}")
     script.chmod(0o755)

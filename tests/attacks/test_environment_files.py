@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import marshal
 import os
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -14,7 +17,9 @@ from tiny_wheels import make_wheel
 
 from ndrepro.api import Reproduction
 from ndrepro.execution.environments.interpreters import run_uv
+from ndrepro.execution.program_reproduction import environment_files
 from provenance.capture.distribution_metadata import RecordedFile
+from provenance.capture.distributions import search
 
 pytestmark = pytest.mark.skipif(not CONFINED, reason="what nothing confines sees everything")
 TRAINS = "import tinystats\nopen('o', 'w').write(str(tinystats.mean([0.5, 0.6])))\n"
@@ -45,6 +50,19 @@ def environment(place: Path, *names: str) -> Path:
     for name in names:
         uv("pip", "install", "--python", place / "bin" / "python", name)
     return place / "bin" / "python"
+
+
+def packages(python: Path) -> Path:
+    (found,) = python.parents[1].glob("lib/python*/site-packages")
+    return found
+
+
+def add(path: Path, text: str | bytes) -> None:
+    """Write a file of no distribution, or another one in the place of a distribution's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # it may be a link into uv's cache
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.chmod(0o755)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, python: Path) -> None:
@@ -109,25 +127,142 @@ def test_a_rebuilt_environment_is_never_checked(tmp_path: Path, wheels: Path, li
     assert status == "not checked" and "as recorded; 2 packages of the recorded versions installed from" in words, words
 
 
-@pytest.mark.parametrize("edited", [False, True])
-def test_source_that_its_record_does_not_list_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: bool
+@pytest.mark.parametrize("edited", ["", "tinystats.py", "fastmean.so"])
+def test_a_file_that_is_not_as_listed_is_named(
+    tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, edited: str
 ) -> None:
-    """And the control: an environment with setuptools, which is executed at the start, stays checked."""
+    """And the control: an environment that is as listed stays checked. Before, libraries were compared with nothing."""
+    make_wheel(wheels, "tinystats", "2.0", MEAN, more={"fastmean.so": "machine code"})
     author = Stranger.make(tmp_path / "a", {"train.py": TRAINS})
     run = author.record(str(environment(tmp_path / "authors", "tinystats")), "train.py", outputs=("o",))
     python = environment(tmp_path / "reviewers", "tinystats")
     if edited:
-        (module,) = python.parents[1].glob("lib/*/site-packages/tinystats.py")
-        module.unlink()  # it may be a link into uv's cache
-        module.write_text(MEAN + "# a remark\n")
+        add(packages(python) / edited, MEAN + "# a remark\n")
     use(monkeypatch, python)
     found = author.reproduce(run)
-    expected = (
-        ("not checked", "tinystats.py: not the file that tinystats lists") if edited else ("checked", "as recorded")
-    )
+    expected = ("not checked", f"{edited}: not the file that tinystats lists") if edited else ("checked", "as recorded")
     assert found.verdict == "identical"
     assert claim(found, "environment")[0] == expected[0] and expected[1] in claim(found, "environment")[1]
+
+
+COUNTS = """import copy, subprocess, tinystats
+count = subprocess.run(['wc', '-l', 'train.py'], capture_output=True, text=True).stdout.split()[0]
+open('o', 'w').write(f'{tinystats.mean([0.5, 0.6])} {count}')
+"""
+UNLISTED = {
+    "lib/python{version}/site-packages/org/python/core.py": "import tinystats\ntinystats.mean = lambda x: 0.9999\n"
+    "PyStringMap = None\n",
+    "bin/wc": "#!/bin/sh\necho 9999\n",
+}
+
+
+@pytest.mark.parametrize("name", UNLISTED)
+def test_what_no_distribution_lists_is_named_where_it_decides_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It came with a later commit, whose folder ``.venv`` an environment was made in, say: no installer removes it."""
+    author = Stranger.make(tmp_path / "a", {"train.py": COUNTS})
+    place = Path(name.format(version=f"{sys.version_info.major}.{sys.version_info.minor}"))
+    authors, reviewers = (environment(tmp_path / who, "tinystats") for who in ("authors", "reviewers"))
+    for python in (authors, reviewers):
+        add(python.parents[1] / place, UNLISTED[name])
+    use(monkeypatch, authors)
+    run = author.record(str(authors), "train.py", outputs=("o",))
+    assert "9999" in (author.root / "o").read_text(), "the control"
+    use(monkeypatch, reviewers)
+    found = author.reproduce(run)
+    assert found.verdict == "identical"
+    status, words = claim(found, "environment")
+    assert status == "not checked" and "that no RECORD lists: " in words, words
+    assert ("wc" if place.name == "wc" else "org/") in words
+
+
+def test_bytecode_of_an_environment_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python executes it in the place of the listed source, whatever that says. Before: "identical", checked."""
+    author = Stranger.make(tmp_path / "a", {"train.py": TRAINS})
+    code = compile(FALSE, "tinystats.py", "exec")
+    unchecked = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8) + marshal.dumps(code)
+    authors, reviewers = (environment(tmp_path / who, "tinystats") for who in ("authors", "reviewers"))
+    for python in (authors, reviewers):
+        add(Path(importlib.util.cache_from_source(str(packages(python) / "tinystats.py"))), unchecked)
+    run = author.record(str(authors), "train.py", outputs=("o",))
+    assert (author.root / "o").read_text() == "0.9999", "the control"
+    use(monkeypatch, reviewers)
+    found = author.reproduce(run)
+    assert (Path(found.folders[0]) / "outputs" / "o").read_text() == "0.55" and found.verdict != "identical"
+
+
+def concerns(python: Path) -> str:
+    """What is said of an environment, apart from notes."""
+    site = packages(python)
+    return "; ".join(environment_files.look([site], search([str(site)]), [python]).concerns)
+
+
+SITE = "lib/python*/site-packages"
+ADDED = {
+    f"{SITE}/fastmean.py": "module that no RECORD lists: fastmean.py",
+    f"{SITE}/fastmean.pyc": "module that no RECORD lists: fastmean.pyc",
+    f"{SITE}/__pycache__/fastmean.py": "module that no RECORD lists: __pycache__/",
+    f"{SITE}/fastmean/data/a.py": "module that no RECORD lists: fastmean/",
+    f"{SITE}/tinystats-1.0.dist-info/entry_points.txt": "lists: tinystats-1.0.dist-info/entry_points.txt",
+    f"{SITE}/libmean.so.1": "compiled file that no RECORD lists: libmean.so.1",
+    f"{SITE}/first.pth": "module that no RECORD lists: first.pth",
+    f"{SITE}/sitecustomize.py": "module that no RECORD lists: sitecustomize.py",
+    f"{SITE}/_virtualenv.py": "module that no RECORD lists: _virtualenv.py",
+    "lib/libmean.so": "compiled file that no RECORD lists: libmean.so",
+    "etc/jupyter/jupyter_config.py": "module that no RECORD lists: jupyter/",
+    "bin/python3.99": "program that no RECORD lists: python3.99",
+    "bin/tiny": "../../../bin/tiny: not the file that tinystats lists",
+}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_each_kind_of_file_is_named(tmp_path: Path, wheels: Path, name: str) -> None:
+    """Before, none of them was."""
+    entry_points = {"tinystats-1.1.dist-info/entry_points.txt": "[console_scripts]\ntiny = tinystats:mean\n"}
+    make_wheel(wheels, "tinystats", "1.1", MEAN, more=entry_points if name == "bin/tiny" else {})
+    python = environment(tmp_path / "env", "tinystats" if name == "bin/tiny" else "tinystats==1.0")
+    assert concerns(python) == "", "the control"
+    inside = name.removeprefix(f"{SITE}/")
+    add(python.parents[1] / name if inside == name else packages(python) / inside, "import os\n")
+    assert ADDED[name] in concerns(python)
+
+
+def test_links_and_files_without_a_digest_are_named(tmp_path: Path) -> None:
+    python = environment(tmp_path / "env", "tinystats")
+    site = packages(python)
+    add(tmp_path / "elsewhere" / "a.py", "")
+    (site / "linked").symlink_to(tmp_path / "elsewhere")
+    assert "module that no RECORD lists: linked" in concerns(python)
+    record = site / "tinystats-1.0.dist-info" / "RECORD"
+    text = record.read_text()
+    add(record, "".join("tinystats.py,,\n" if row.startswith("tinystats.py,") else f"{row}\n" for row in text.split()))
+    assert "tinystats.py: tinystats lists it without a SHA-256" in concerns(python)
+
+
+def test_an_environment_of_pip_or_virtualenv_is_of_known_making(tmp_path: Path) -> None:
+    """The controls: pip and its scripts; and files of virtualenv, and of uv for some versions, that no RECORD lists."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    assert concerns(python) == "" and (python.parent / "pip").is_file()
+    (packages(python) / "_virtualenv.pth").write_text("import _virtualenv")
+    (packages(python) / "_virtualenv.py").write_text("")
+    add(tmp_path / "env" / "share" / "jupyter" / "kernels" / "own" / "kernel.json", "{}")
+    found = environment_files.look([packages(python)], search([str(packages(python))]), [python])
+    assert found.concerns == () and "_virtualenv.pth" in found.notes[0]
+    assert "share: 1 other file that no RECORD lists: jupyter/kernels/own/kernel.json" in found.notes[1]
+
+
+def test_an_archive_on_the_search_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ``.pth`` file leads to it, which no distribution lists."""
+    author = Stranger.make(tmp_path / "a", {"train.py": TRAINS})
+    run = author.record(str(environment(tmp_path / "authors", "tinystats")), "train.py", outputs=("o",))
+    python = environment(tmp_path / "reviewers", "tinystats")
+    with zipfile.ZipFile(packages(python) / "more.zip", "w") as archive:
+        archive.writestr("more.py", "")
+    (packages(python) / "more.pth").write_text("more.zip\n")
+    use(monkeypatch, python)
+    assert "more.zip: an archive that modules are imported from" in claim(author.reproduce(run), "environment")[1]
 
 
 def test_a_digest_in_hexadecimal_is_that_of_the_file() -> None:

@@ -1,97 +1,166 @@
-"""Files of an environment that a program executes and that no source of it names.
+"""Files of an environment that a program may execute and that no source of it names.
 
 Equal RECORDs say that two environments have the same distributions, and not which files are there:
 
 * every start of Python executes ``.pth`` files with lines of code, ``sitecustomize`` and ``usercustomize``;
 * programs of distributions may have the names of the machine's;
 * of a file that two distributions list with different content, that of the one installed last is there;
-* a file may have been edited, or written by a distribution that does not list it.
+* a file may have been edited, a library too, or written by a distribution that does not list it;
+* modules, libraries and the programs of a virtual environment may be of no distribution at all.
 
-Of a rebuilt environment, whose author chose every wheel, this would say too little, and nothing of it is looked at.
+Bytecode in ``__pycache__`` is not looked at, since the repetition reads none. In the system's folders root installs
+packages of another kind, which change files and have no RECORD: that is noted, and what no RECORD lists is counted. Of
+a rebuilt environment, whose author chose every wheel, all this would say too little, and nothing of it is looked at.
 """
 
 from __future__ import annotations
 
+import filecmp
 import os
-from collections.abc import Collection, Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.programs.interpreters import is_python, python_of
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
+from ndrepro.text.plurals import all_of, first_of, plural
 from provenance.capture.distribution_metadata import Metadata, RecordedFile
+from provenance.capture.distributions import DistributionSearch
 from provenance.code.foreign_code import START_MODULES, startup_files
 from provenance.errors import DigestError
 from provenance.formats.digest_cache import DigestCache
+from provenance.formats.folder_tree import files_and_links, walk
 
 _OUTSIDE = ".."
 _PROGRAMS = "/usr/bin"
-# rows of RECORDs, each with its distribution
-_Rows = list[tuple[Metadata, RecordedFile]]
+# of a virtual environment, beside its programs: libraries, and what Jupyter executes
+_FOLDERS = ("lib", "etc", "share")
+_THREADS = 4
+_SHOWN = 5
+_OTHER = "other file"
+_BYTECODE = re.compile(r"(?:^|/)__pycache__/[^/]+\.[^/]+\.pyc$")
+_KINDS = {
+    "module": re.compile(r"\.(?:py[cow]?|egg|zip)$|-info/entry_points\.txt$"),
+    "compiled file": re.compile(r"\.(?:so|pyd|dylib|dll|nb[ci])(?:\.|$)"),
+}
+# which the installation of Python itself brings, and virtualenv and uv, to a site folder
+_OF_PYTHON = "README.txt"
+_OF_VIRTUALENV = ("_virtualenv.pth", "_virtualenv.py")
+# scripts of venv, virtualenv and uv for shells, which no search for a program finds
+_FOR_SHELLS = re.compile(r"[Aa]ctivate(?:\.\w+)?|activate_this\.py|deactivate\.(?:bat|nu)|pydoc\.bat")
+# a row of a RECORD, with its distribution
+_Row = tuple[Metadata, RecordedFile]
 
 
 @dataclass(frozen=True)
 class EnvironmentFiles:
-    """In words: what each start of Python executes, programs that the machine has, too, and files that are not those of
-    the distribution that lists them."""
+    """In words: ``concerns`` may be another thing than the distributions say; ``notes`` are what honest environments
+    have, too: what each start of Python executes, programs that the machine has, what cannot be compared."""
 
-    startup: tuple[str, ...]
-    programs: tuple[str, ...]
-    doubtful: tuple[str, ...]
+    concerns: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
-def look(folders: Iterable[Path], installed: Collection[Metadata]) -> EnvironmentFiles:
-    """Look through the ``installed`` distributions in the folders of a search path.
+def look(folders: Iterable[Path], found: DistributionSearch, pythons: Collection[Path]) -> EnvironmentFiles:
+    """Look through the ``folders`` of a search path, what was ``found`` in them, and the environments of ``pythons``.
 
-    Python's source is compared with RECORDs, and its digests are remembered. Scripts are not, since conda writes them
-    anew, and no ``.pth`` file that only leads to folders.
+    Files are compared with RECORDs, and their digests are remembered. Scripts are where there is a virtual environment,
+    since conda writes them anew; no ``.pth`` file is that only leads to folders. Raises StorageError for folders that
+    are nested too deeply.
     """
-    caches = {folder: DigestCache(folder) for folder in {each.folder for each in installed}}
+    folders = list(folders)
+    sites = [Path(each) for each in _real(each for each in folders if each.name in PACKAGE_FOLDERS)]
+    environments = _real(each.parents[1] for each in pythons if (each.parents[1] / "pyvenv.cfg").is_file())
+    installed = [*found.installed.values(), *found.shadowed]
     listed = _listed(installed)
-    startup = list(_startup(folders))
-    compared = (".py", *map(str, startup))
-    programs: list[str] = []
-    doubtful: list[str] = []
-    for path, rows in listed.items():
-        owner, row = rows[0]
-        outside = row.path.startswith(_OUTSIDE)
-        if len(rows) > 1 and len({each.sha256 or each.digest for _, each in rows}) > 1:
-            doubtful.append(f"{row.path}: of {_names(rows)}, with different content")
-        elif outside and (is_python(Path(path)) or os.path.basename(path) == "pyvenv.cfg"):
-            doubtful.append(f"{row.path}: a file of the environment itself that {owner.name} lists")
-        elif outside and _hides_one_of_the_machine(path):
-            programs.append(f"{os.path.basename(path)} of {owner.name}")
-        elif row.sha256 and not outside and path.endswith(compared):
-            with suppress(OSError, DigestError):  # what is not there is not executed
-                if caches[owner.folder].sha256(row.path) != row.sha256:
-                    doubtful.append(f"{row.path}: not the file that {owner.name} lists")
-    for cache in caches.values():
-        cache.save()
-    named = (f"{each.name} of {_names(listed[str(each)])}" if str(each) in listed else str(each) for each in startup)
-    return EnvironmentFiles(tuple(named), tuple(programs), tuple(doubtful))
+    startup = [os.path.join(*_real([each.parent]), each.name) for each in _startup(folders)]
+    doubtful = {path: words for path, rows in listed.items() if (words := _contradiction(path, rows))}
+    compared = [
+        rows[0]
+        for path, rows in listed.items()
+        if path not in doubtful and _is_compared(path, rows[0][1], environments, startup)
+    ]
+    of_system = {each.folder for each in installed if _is_of_system(each.folder)}
+    concerns = [*doubtful.values(), *_edited(row for row in compared if row[0].folder not in of_system)]
+    notes = list(_notes(startup, listed, found.shadowed))
+    if changed := _edited(row for row in compared if row[0].folder in of_system):
+        notes.append(f"the system changed {plural(len(changed), 'file')}: {first_of(changed, _SHOWN)}")
+    others = [Path(each, name) for each in environments for name in _FOLDERS]
+    for place in (*sites, *others):
+        names = _unlisted(place, listed)
+        if place in others:
+            names = [name for name in names if not any((place / name).is_relative_to(site) for site in sites)]
+        kinds = _by_kind(place, names, startup)
+        if _is_of_system(place):
+            notes += _uncompared(place, installed, kinds)
+            continue
+        if further := kinds.pop(_OTHER, []):
+            notes.append(_no_record(place, _OTHER, further))
+        concerns += [_no_record(place, kind, _outermost(place, several, listed)) for kind, several in kinds.items()]
+    for folder in (Path(each, "bin") for each in environments):
+        names = [name for name in _unlisted(folder, listed) if not _is_made(folder / name, pythons)]
+        concerns += [_no_record(folder, "program", names)] if names else []
+    return EnvironmentFiles(tuple(concerns), tuple(notes))
 
 
-def _hides_one_of_the_machine(script: str) -> bool:
+def _real(folders: Iterable[Path]) -> list[str]:
+    """Each folder once, by the path that no link is on."""
+    return list(dict.fromkeys(map(os.path.realpath, folders)))
+
+
+def _contradiction(path: str, rows: Sequence[_Row]) -> str:
+    """What contradicts what, in the rows that list a file; "" for nothing."""
+    owner, row = rows[0]
+    if len(rows) > 1 and len({each.sha256 or each.digest for _, each in rows}) > 1:
+        return f"{row.path}: of {_names(rows)}, with different content"
+    if row.path.startswith(_OUTSIDE) and (is_python(Path(path)) or os.path.basename(path) == "pyvenv.cfg"):
+        return f"{row.path}: a file of the environment itself that {owner.name} lists"
+    return ""
+
+
+def _is_compared(path: str, row: RecordedFile, environments: Iterable[str], startup: Collection[str]) -> bool:
+    if path.endswith(".pth"):
+        return path in startup
+    return not row.path.startswith(_OUTSIDE) or any(Path(path).is_relative_to(each) for each in environments)
+
+
+def _notes(startup: Sequence[str], listed: Mapping[str, list[_Row]], hidden: Sequence[Metadata]) -> Iterator[str]:
+    if startup:
+        named = {path: f"{os.path.basename(path)} of {_names(listed[path])}" for path in startup if path in listed}
+        names = (named.get(path, path) for path in dict.fromkeys(startup))
+        yield f"each start of Python executes {all_of(names)}"
+    outside = [path for path, rows in listed.items() if rows[0][1].path.startswith(_OUTSIDE)]
+    hiding = [path for path in outside if _hides_machine_s(path)]
+    if programs := [f"{os.path.basename(path)} of {listed[path][0][0].name}" for path in hiding]:
+        yield f"it has programs that the machine has, too: {all_of(programs)}"
+    if hidden:
+        names = (f"{each.name} in {each.folder}" for each in hidden)
+        yield f"distributions that others of their name hide were not compared: {all_of(names)}"
+
+
+def _hides_machine_s(script: str) -> bool:
     """Whether the system has a program of this name, which is none of Python's."""
     folder, name = os.path.split(script)
     other = Path(_PROGRAMS, name)
     return os.path.basename(folder) == "bin" and folder != _PROGRAMS and other.exists() and python_of(other) is None
 
 
-def _listed(installed: Iterable[Metadata]) -> dict[str, _Rows]:
+def _listed(installed: Iterable[Metadata]) -> dict[str, list[_Row]]:
     """By path the rows that list a file. A RECORD is a file of the distribution that it is of, listed or not."""
-    found: dict[str, _Rows] = {}
+    found: dict[str, list[_Row]] = {}
     for each in installed:
-        folder = f"{each.folder}{os.sep}"
+        folder = f"{os.path.realpath(each.folder)}{os.sep}"
         for row in (*each.files(), RecordedFile(f"{each.place.name}/RECORD", "")):
-            if "__pycache__" not in row.path:
+            if not ("__pycache__" in row.path and _BYTECODE.search(row.path)):
                 path = os.path.normpath(folder + row.path) if _OUTSIDE in row.path else folder + row.path
                 found.setdefault(path, []).append((each, row))
     return found
 
 
-def _names(rows: _Rows) -> str:
+def _names(rows: Iterable[_Row]) -> str:
     return " and of ".join(dict.fromkeys(each.name for each, _ in rows))
 
 
@@ -99,3 +168,95 @@ def _startup(folders: Iterable[Path]) -> Iterator[Path]:
     for folder in folders:
         yield from startup_files(folder) if folder.name in PACKAGE_FOLDERS else ()
         yield from (path for name in START_MODULES for path in folder.glob(f"{name}*"))
+
+
+def _edited(several: Iterable[_Row]) -> list[str]:
+    """In words the files that are not as their rows say, or of which these do not say what they are."""
+    rows = list(several)
+    caches = {folder: DigestCache(folder) for folder in {each.folder for each, _ in rows}}
+
+    def problems(part: Sequence[_Row]) -> list[str]:
+        return [words for owner, row in part if (words := _problem(owner, row, caches[owner.folder]))]
+
+    # of an environment with torch some gigabytes are read, once
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = [*pool.map(problems, (rows[start::_THREADS] for start in range(_THREADS)))]
+    for cache in caches.values():
+        cache.save()
+    return sorted(words for part in found for words in part)
+
+
+def _problem(owner: Metadata, row: RecordedFile, cache: DigestCache) -> str:
+    if not row.sha256:
+        known = not _kind(row.path) or row.path == f"{owner.place.name}/RECORD"
+        return "" if known else f"{row.path}: {owner.name} lists it without a SHA-256"
+    with suppress(OSError):  # what is not there is not executed
+        try:
+            return "" if cache.sha256(row.path) == row.sha256 else f"{row.path}: not the file that {owner.name} lists"
+        except DigestError as error:
+            return error.message
+    return ""
+
+
+def _unlisted(folder: Path, listed: Collection[str]) -> list[str]:
+    """What no RECORD lists of the files below a folder and the links to folders, but for bytecode; sorted."""
+    paths = (path for listing in walk(folder) for path in files_and_links(listing) if path not in listed)
+    return sorted(os.path.relpath(path, folder) for path in paths if not _BYTECODE.search(path))
+
+
+def _kind(name: str) -> str:
+    return next((kind for kind, pattern in _KINDS.items() if pattern.search(name)), "")
+
+
+def _by_kind(folder: Path, names: Iterable[str], startup: Collection[str]) -> dict[str, list[str]]:
+    """What is not known to be the making of Python, virtualenv or uv, sorted; start-up files are named anyway."""
+    found: dict[str, list[str]] = {}
+    made = _OF_VIRTUALENV if str(folder / _OF_VIRTUALENV[0]) in startup else ()
+    for name in names:
+        path = folder / name
+        if name == _OF_PYTHON or name in made or (path.suffix == ".pth" and str(path) not in startup):
+            continue  # what other .pth files lead to is on the search path
+        module = path.suffix == ".pth" or path.is_dir()
+        found.setdefault("module" if module else _kind(name) or _OTHER, []).append(name)
+    return found
+
+
+def _outermost(folder: Path, names: Iterable[str], listed: Iterable[str]) -> list[str]:
+    """For each file the outermost folder that holds it and nothing that is listed; else the file itself."""
+    top = f"{folder}{os.sep}"
+    known = {path[len(top) :].rpartition("/")[0] for path in listed if path.startswith(top)}
+    known |= {".", *(str(parent) for each in known for parent in Path(each).parents)}
+    found = (next((f"{each}/" for each in reversed(Path(n).parents) if str(each) not in known), n) for n in names)
+    return list(dict.fromkeys(found))
+
+
+def _no_record(folder: Path, kind: str, names: Sequence[str]) -> str:
+    return f"{folder}: {plural(len(names), kind)} that no RECORD lists: {all_of(names)}"
+
+
+def _is_of_system(folder: Path) -> bool:
+    """Whether the system's package manager fills a folder."""
+    folder = folder.resolve()
+    inside = folder.is_relative_to("/usr") and not folder.is_relative_to("/usr/local")
+    return inside and folder.is_dir() and folder.stat().st_uid == 0
+
+
+def _uncompared(folder: Path, installed: Iterable[Metadata], kinds: dict[str, list[str]]) -> Iterator[str]:
+    """What is not known of a folder of the system's."""
+    here = (each for each in installed if os.path.realpath(each.folder) == str(folder))
+    without = [each.name for each in here if not isinstance(each.record, bytes)]
+    files = ", ".join(plural(len(names), kind) for kind, names in kinds.items())
+    if without:
+        many = plural(len(without), "distribution")
+        yield f"{folder}: {many} without a RECORD, whose versions alone were compared: {first_of(without, _SHOWN)}"
+    if files:
+        yield f"{folder}: {files} that no RECORD lists, of the system"
+
+
+def _is_made(path: Path, pythons: Iterable[Path]) -> bool:
+    """Whether a file beside an interpreter is a script for shells, or another name or a copy of the interpreter."""
+    if _FOR_SHELLS.fullmatch(path.name):
+        return True
+    with suppress(OSError):
+        return any(filecmp.cmp(path, python, shallow=False) for python in pythons)
+    return False

@@ -179,7 +179,13 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
     With ``quiet`` its output is kept in the run's log alone; else it is shown on standard error too, marked. Raises
     SandboxError where it could not be confined, and so was not executed.
     """
-    variables = {**plan.variables, "PYTHONPATH": plan.search_path[0]}
+    # bytecode beside source may be of another one
+    make_folder(_bytecode(plan))
+    variables = {
+        **plan.variables,
+        "PYTHONPATH": plan.search_path[0],
+        "PYTHONPYCACHEPREFIX": str(_bytecode(plan)),
+    }
     if plan.command.kind == SCRIPT:  # it signs its own run, with a key that is thrown away
         # beside the code: no key is kept in a work tree of git's
         make_folder(_script_keys(plan))
@@ -211,17 +217,22 @@ def _script_keys(plan: ProgramPlan) -> Path:
     return plan.place.place.with_name("keys")
 
 
+def _bytecode(plan: ProgramPlan) -> Path:
+    return plan.place.place.with_name("bytecode")
+
+
 def _command_file(plan: ProgramPlan) -> Path:
     return plan.place.place.with_name("command.json")
 
 
 def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder, home: Path) -> Command:
     environment = plan.environment
+    keys = [_script_keys(plan)] if plan.command.kind == SCRIPT else []
     words = ConfinedCommand(
         kind=plan.execution.sandbox,
         command=(str(environment.executable), *plan.words[1:]),
         folder=str(plan.place.working_folder),
-        writable=(str(plan.place.place), *([str(_script_keys(plan))] if plan.command.kind == SCRIPT else [])),
+        writable=tuple(map(str, (plan.place.place, _bytecode(plan), *keys))),
         readable=tuple(
             map(str, (environment.executable, *environment.shown, *plan.place.shown, *plan.place.repositories.folders))
         ),

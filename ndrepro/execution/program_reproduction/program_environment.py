@@ -21,7 +21,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import distributions
 from pathlib import Path
@@ -29,7 +29,6 @@ from pathlib import Path
 from ndrepro.execution.environments.interpreters import find_python, run_uv
 from ndrepro.execution.program_reproduction import editable_folders, environment_files
 from ndrepro.execution.program_reproduction.editable_folders import EditableFolders
-from ndrepro.execution.program_reproduction.environment_files import EnvironmentFiles
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
 from ndrepro.execution.programs.interpreters import is_python, python_of
@@ -133,7 +132,7 @@ def find_environment(
         difference = ()  # it calls what the distributions say, which are compared
     interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
     readable = (*(folder for folder in folders if folder not in projects), *found_editable.readable)
-    files = environment_files.look(folders, installed.installed.values())
+    files = environment_files.look(folders, installed, interpreters)
     as_recorded, others = editable_folders.metadata_of_here(installed.installed.values(), place, repositories)
     behind = (named.parent,) if named is not None and found is not None and named.parent != found.parent else ()
     return ProgramEnvironment(
@@ -145,9 +144,13 @@ def find_environment(
         readable=readable,
         mapped=found_editable.mapped,
         unequal=unequal,
-        concerns=(*files.doubtful, *(f"{name}: {_EDITABLE}, not made from the recorded code" for name in others)),
+        concerns=(
+            *files.concerns,
+            *_archives(searched, bases),
+            *(f"{name}: {_EDITABLE}, not made from the recorded code" for name in others),
+        ),
         notes=(
-            *_in_words(files),
+            *files.notes,
             *(f"{name}: {_EDITABLE} here" for name in as_recorded),
             *_of_the_code(found_editable),
         ),
@@ -242,11 +245,11 @@ def _scripts(command: RecordedCommand, executable: Path, searched: Sequence[str]
     return {name: f"{name} is {' and '.join(called)}" for name, called in sorted(found.items())}
 
 
-def _in_words(files: EnvironmentFiles) -> Iterator[str]:
-    if files.startup:
-        yield f"each start of Python executes {all_of(files.startup)}"
-    if files.programs:
-        yield f"it has programs that the machine has, too: {all_of(files.programs)}"
+def _archives(searched: Sequence[str], bases: Collection[Path]) -> Iterator[str]:
+    """What is imported from and is no folder."""
+    for place in (Path(each) for each in searched if os.path.isfile(each)):
+        if not any(place.is_relative_to(base) for base in bases):
+            yield f"{all_of([place])}: an archive that modules are imported from"
 
 
 def _of_the_code(found: EditableFolders) -> Iterator[str]:
