@@ -121,6 +121,13 @@ def test_files_beside_the_data_that_such_code_may_read_are_named(tmp_path: Path)
     assert not files_beside_data(CODE, repetition), "the control"
 
 
+def test_those_of_a_rare_kind_are_named_first(tmp_path: Path) -> None:
+    """Before: behind the names of another data set, of which there was room for some."""
+    _, repetition = given_data(tmp_path, "vgg/stem.pt", *(f"tiny/{number:0100}.jpg" for number in range(40)))
+    (claim,) = files_beside_data(tmp_path, repetition)
+    assert claim.evidence.startswith("41 files in") and ": vgg/stem.pt, tiny/00" in claim.evidence
+
+
 @pytest.mark.slow
 def test_so_are_those_behind_many_files(tmp_path: Path) -> None:
     """Before: 200,000 files were looked at, and those of a folder come before what is in the folders below."""

@@ -24,6 +24,7 @@ from ndrepro.analysis.verdicts.run_conditions import (
     asserted_claim,
     conditions_claim,
     training_variables_claim,
+    unequal_conditions,
 )
 from ndrepro.analysis.verdicts.unexpected_files import RULES, unexpected_claim
 from ndrepro.execution.runs.run import Finished
@@ -240,6 +241,22 @@ def test_flags_at_both_ends_and_the_build_of_torch_are_conditions(honest: Finish
     assert told(build="99.99 %").startswith("torch: build: 99.99 % then, PyTorch built with")
     renamed = replace(then, external_parameters={**then.external_parameters, "environment": "torch-1.13.1"})
     assert conditions_claim(renamed, then).evidence == "environment: torch-1.13.1 then, main now"
+
+
+@pytest.mark.parametrize(("member", "value"), [("stepping", "99"), ("flags", ["avx"])])
+def test_a_processor_by_which_no_equal_bits_are_promised_is_named(honest: Finished, member: str, value: Any) -> None:
+    """Before: conditions checked, and another accuracy of the signed weights was, too, within one image."""
+    then = manifest_of(honest.folder)
+    machine: dict[str, Any] = json.loads(json.dumps(then.machine))
+    machine["machine"]["cpu"][member] = value
+    other = replace(then, machine=machine)
+    claim = conditions_claim(other, then)
+    assert claim.status == "not checked" and claim.evidence == "; ".join(unequal_conditions(other, then))
+    seeded: dict[str, Any] = json.loads(json.dumps(then.internal_parameters))
+    seeded["determinism"]["level"] = "seeded"
+    assert (
+        "seeded, promises no equal bits" in conditions_claim(*[replace(then, internal_parameters=seeded)] * 2).evidence
+    )
 
 
 def test_what_is_neither_repeated_nor_a_condition_is_named_as_asserted(honest: Finished) -> None:

@@ -71,6 +71,8 @@ _NCCL = "nvidia-nccl-"
 # of libraries: compared by name, or asserted
 _NO_CONDITION = ("torch", "parallel")
 _SHOWN = 60
+# of ``unequal_conditions``, what the claim on conditions has nowhere else
+_NAMED_BY_THEIR_WORDS = ("cpu: ", "instructions: ", "packages: ")
 
 
 def promises_bits(manifest: Manifest) -> bool:
@@ -146,12 +148,16 @@ def _moving(flags: Any) -> Any:
 def conditions_claim(then: Manifest, again: Manifest) -> ClaimCheck:
     """The claim on the conditions of a run and its repetition, by their manifests: checked where they are the same.
 
-    The environment's name is none of them, but results are shown under it.
+    The environment's name is none of them, but results are shown under it. What is named here is all that lets equal
+    bits be no longer promised: it would else be a way to have other results judged within tolerances.
     """
     same = "device, GPUs, processor, torch, its flags and the known variables that move numbers are those recorded"
     names = [TrainingRecord.of(manifest).environment for manifest in (then, again)]
     named = [] if names[0] == names[1] else [f"environment: {names[0]} then, {names[1]} now"]
-    return _conditions_claim([*named, *_differences(then, again)], same)
+    if not promises_bits(then):
+        same += f"; its level, {TrainingRecord.of(then).determinism_level}, promises no equal bits"
+    more = [line for line in unequal_conditions(then, again) if line.startswith(_NAMED_BY_THEIR_WORDS)]
+    return _conditions_claim([*named, *_differences(then, again), *more], same)
 
 
 def variables_claim(names: Sequence[str], more: Sequence[str] = ()) -> tuple[ClaimCheck, ...]:

@@ -5,6 +5,7 @@ them, which no digest binds, and bytes that are no text, which it may take for c
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -39,6 +40,8 @@ def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck
     listed = parse(read_bounded(repetition.dataset_listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
     linked, names = _looked_through(top, listed) if top.is_dir() else ([], [])
     found = sorted(printable(name) for name in names if name not in listed)
+    kinds = Counter(PurePath(name).suffix for name in found)
+    found.sort(key=lambda name: kinds[PurePath(name).suffix])  # a rare one behind many of another data set
     claims = []
     if found:
         words = f"{plural(len(found), 'file')} in the data's folder that the data set does not have; the run's own code"
