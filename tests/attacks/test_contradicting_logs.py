@@ -179,6 +179,7 @@ def test_the_processes_are_those_of_the_experiment(author: Bench) -> None:
         ({"ranks": ranks[:1] * 2}, "not the 2"),
         ({"ranks": [*ranks, {"rank": 2, "device": "cpu"}]}, "not the 2"),
         ({"ranks": [ranks[0], {"rank": 1, "device": "cuda:0"}]}, "process 1 is on 'cuda:0'"),
+        ({"ranks": [ranks[0], {"rank": 1, "device": "cpu", "gpu": {"name": "H100"}}]}, "process 1 has a GPU"),
     ):
         with pytest.raises(ManifestError, match=message):
             check_processes(odd, experiment, "cpu")

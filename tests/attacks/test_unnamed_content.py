@@ -238,6 +238,9 @@ def test_flags_at_both_ends_and_the_build_of_torch_are_conditions(honest: Finish
 
     assert told(end={"cudnn_benchmark": True}) == "cudnn_benchmark at the end: True then, False now"
     assert told(start={"threads": 64, "flush_denormal": True}).startswith("flush_denormal at the start: True then")
+    processes = {"ranks": [{"gpu": {"name": "H100"}}, {"gpu": {"none": "it computes on the CPU"}}]}
+    inner = {**then.internal_parameters, "processes": processes}
+    assert "GPUs of processes: H100 then" in conditions_claim(replace(then, internal_parameters=inner), then).evidence
     assert told(build="99.99 %").startswith("torch: build: 99.99 % then, PyTorch built with")
     renamed = replace(then, external_parameters={**then.external_parameters, "environment": "torch-1.13.1"})
     assert conditions_claim(renamed, then).evidence == "environment: torch-1.13.1 then, main now"

@@ -253,11 +253,14 @@ def _facts(manifest: Manifest) -> dict[str, str]:
     record = TrainingRecord.of(manifest)
     devices = at(manifest.machine, "gpus", "devices")
     gpus = [str(at(each, "name")) for each in devices] if isinstance(devices, list) else []
+    ranks = at(manifest.internal_parameters, "processes", "ranks")
+    of_ranks = [text(at(each, "gpu", "name")) or "" for each in ranks] if isinstance(ranks, list) else []
     together = at(manifest.internal_parameters, "processes", "backend") == "nccl"
     nccl = [f"{name} {each.version}" for name, each in record.distributions.items() if name.startswith(_NCCL)]
     return {
         "device": record.device,
         "GPUs": ", ".join(gpus),
+        "GPUs of processes": ", ".join(filter(None, of_ranks)),
         "processor": text(at(manifest.machine, "machine", "cpu", "model_name")) or "",
         "torch": text(record.libraries.get("torch")) or "",
         **({"NCCL": ", ".join(sorted(nccl)) or "torch's own"} if together else {}),

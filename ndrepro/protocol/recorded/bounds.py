@@ -143,6 +143,8 @@ def check_processes(recorded: Any, experiment: Experiment, device: str) -> None:
         raise ManifestError(
             f"environment.json: process {odd['rank']} is on {odd['device'][:80]!r}, and the run on {kind}"
         )
+    if kind == "cpu" and (odd := next((each for each in ranks if not is_missing(at(each, "gpu"))), None)):
+        raise ManifestError(f"environment.json: process {odd['rank']} has a GPU, and the run is on the CPU")
 
 
 def _expect_count(where: str, name: str, value: float | None, images: int) -> None:
