@@ -1,7 +1,8 @@
 """Finds Python interpreters on this machine, and the uv that builds environments for them.
 
 An interpreter counts only when it has been run and has said what it is: version managers put shims on the
-PATH that exist for every version and fail for most. Nothing is installed here.
+PATH that exist for every version and fail for most. Nothing is installed here. None is run that git tracks, or of whose
+environment git tracks a part: it may be a stranger's, whose clone the reviewer has made an environment in.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ndrepro.protocol import extras
-from ndrepro.protocol.errors import EnvironmentMissing
+from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from provenance.formats.folder_tree import temporary_folder
+from provenance.git.tracked_paths import tracked
 from provenance.system_programs import find_program, system_variables
 
 # Where Debian's and Red Hat's families keep the certificate authorities of the machine.
@@ -81,6 +83,17 @@ def find_python(version: str) -> Path:
     )
 
 
+def expect_untracked(python: Path) -> None:
+    """Raise UsageError where git tracks an interpreter, the file that it leads to, or what it executes at its start."""
+    for each in {python.absolute(), python.resolve()}:
+        root = each.parent.parent
+        for top, name in tracked([each, root / "pyvenv.cfg", *root.glob("lib*/python*")]):
+            raise UsageError(
+                f"{python}: not executed: the repository {top} tracks {name}, so its commits decide what it does",
+                "make an environment of your own outside of the repository, and put it first on the PATH",
+            )
+
+
 def _candidates(version: str) -> Iterator[Path]:
     yield Path(sys.executable)
     # of the current folder, which may be somebody else's, nothing is started
@@ -88,7 +101,9 @@ def _candidates(version: str) -> Iterator[Path]:
         yield from (Path(folder, name) for name in (f"python{version}", "python3", "python"))
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
     yield from sorted(Path(pyenv, "versions").glob(f"{version}*/bin/python{version}"))
-    answer = run_uv("python", "find", "--no-python-downloads", "--no-project", version)
+    # its own alone: it would run each of the PATH
+    own = ("--system", "--python-preference", "only-managed", "--no-python-downloads", "--no-project")
+    answer = run_uv("python", "find", *own, version)
     if answer.returncode == 0:
         yield Path(answer.stdout.strip())
 
@@ -98,10 +113,11 @@ def _identify(candidate: Path, version: str) -> Path | None:
     if not os.access(candidate, os.X_OK):
         return None
     try:
+        expect_untracked(candidate)
         answer = subprocess.run(
             [candidate, "-I", "-c", _WHO_ARE_YOU], capture_output=True, text=True, timeout=300, check=True
         )
         implementation, found, executable = answer.stdout.splitlines()
-    except (OSError, ValueError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError, UsageError):
         return None
     return Path(executable) if (implementation, found) == ("CPython", version) else None

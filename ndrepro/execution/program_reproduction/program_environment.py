@@ -26,12 +26,12 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import distributions
 from pathlib import Path
 
-from ndrepro.execution.environments.interpreters import find_python, run_uv
+from ndrepro.execution.environments.interpreters import expect_untracked, find_python, run_uv
 from ndrepro.execution.program_reproduction import editable_folders, environment_files
 from ndrepro.execution.program_reproduction.editable_folders import EditableFolders
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
-from ndrepro.execution.programs.interpreters import is_python, python_of
+from ndrepro.execution.programs.interpreters import is_python, not_compiled, python_of
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.program_record import is_below
 from ndrepro.protocol.training_record import installed_distributions, recorded_distributions
@@ -134,6 +134,7 @@ def find_environment(
     readable = (*(folder for folder in folders if folder not in projects), *found_editable.readable)
     files = environment_files.look(folders, installed, interpreters)
     as_recorded, others = editable_folders.metadata_of_here(installed.installed.values(), place, repositories)
+    false_pythons = sorted({each for python in interpreters for each in not_compiled(python.parent)})
     behind = (named.parent,) if named is not None and found is not None and named.parent != found.parent else ()
     return ProgramEnvironment(
         executable,
@@ -147,6 +148,7 @@ def find_environment(
         concerns=(
             *files.concerns,
             *_archives(searched, bases),
+            *(f"{each}: a script in the place of an interpreter" for each in false_pythons),
             *(f"{name}: {_EDITABLE}, not made from the recorded code" for name in others),
         ),
         notes=(
@@ -283,7 +285,11 @@ def _different_distributions(
 
 
 def _asked(python: Path) -> tuple[str, tuple[str, ...], Path | None, tuple[Path, ...]]:
-    """The version, search path, own file and installation of an interpreter; "" where it does not answer."""
+    """The version, search path, own file and installation of an interpreter; "" where it does not answer.
+
+    Raises UsageError where git tracks it.
+    """
+    expect_untracked(python)
     asked = subprocess.run([str(python), "-I", "-c", _QUESTION], capture_output=True, text=True)
     if asked.returncode:
         return "", (), None, ()

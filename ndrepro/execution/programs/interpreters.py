@@ -13,7 +13,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ _QUESTION = (
 )
 _SECONDS = 30
 _SHEBANG_BYTES = 256
+# ELF, and Mach-O of one or several processors, in either order of bytes
+_COMPILED = tuple(map(bytes.fromhex, ("7f454c46", "feedface", "feedfacf", "cefaedfe", "cffaedfe", "cafebabe")))
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,15 @@ def python_of(executable: Path) -> str | None:
 def is_python(path: Path) -> bool:
     """Whether a file's name is that of CPython's interpreter."""
     return re.fullmatch(_CPYTHON, path.name) is not None
+
+
+def not_compiled(folder: Path) -> Iterator[Path]:
+    """The files of a folder that have an interpreter's name and are none, as a script that starts one."""
+    for path in sorted(folder.iterdir()):
+        if is_python(path) and path.is_file():
+            with open(open_regular(path, follow_symlinks=True), "rb") as file:
+                if not file.read(4).startswith(_COMPILED):
+                    yield path
 
 
 def _distributions(python: _Python, importable: Collection[str] | None) -> Any:

@@ -1,0 +1,33 @@
+"""Whether git tracks a path, by every repository that holds it and not by the nearest alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from provenance.errors import SourceError
+from provenance.git.repository import Repository
+
+
+def tracked(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Each repository that tracks one of these absolute paths, or what is below it, with the first such name there.
+
+    Which folders are repositories is read from their ``.git``, which no commit can hold: files of a commit can make any
+    other folder look like one. Case does not count, as on some file systems. A repository that git cannot read, or no
+    git, says nothing.
+    """
+    held: dict[Path, list[str]] = {}
+    for path in paths:
+        for top in path.parents:
+            if os.path.lexists(top / ".git"):
+                held.setdefault(top, []).append(f":(icase,literal){path.relative_to(top)}")
+    for top, names in held.items():
+        # said outright, git looks for no repository, and does not ask whose it is
+        repository = Repository(top, {"GIT_DIR": str(top / ".git"), "GIT_WORK_TREE": str(top)})
+        try:
+            found = repository.ask("ls-files", "-z", "--", *names)
+        except SourceError:
+            continue
+        if found:
+            yield top, found.partition("\0")[0]
