@@ -1,9 +1,15 @@
-"""The claim that a repeated program was given the recorded Python and its distributions, and ran no other."""
+"""The claim that a repeated program was given the recorded Python and its distributions, and ran nothing else.
+
+"Checked" is said of what was looked at alone: what Python code of either run starts, and the command itself, are named
+unless it is known that the hook saw all that they execute.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
 from ndrepro.execution.program_reproduction.modules_in_place import (
@@ -16,21 +22,27 @@ from ndrepro.execution.program_reproduction.recorded_words import programs_of_th
 from ndrepro.execution.programs.interpreters import python_of
 from ndrepro.execution.programs.program_run import FinishedProgram
 from ndrepro.execution.reproduce.reexecute import Original
-from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
+from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, run_kind
 from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.plurals import all_of, bounded
 from provenance.attestation.manifest import Manifest
 from provenance.errors import ProvenanceError
-from provenance.hook.started_programs import UNOBSERVED
+from provenance.git.repository import Repository
+from provenance.hook.opened_files import OPENED_FILES
+from provenance.hook.started_programs import LETTERS, UNOBSERVED
 from provenance.observation.process_record import ImportedModule, ProcessRecord, read_processes
+from provenance.redaction.redact import redact_arguments
+
+# of a command, among other words
+_COMMAND = 200
 
 
 def environment_claim(
     prepared: ProgramPlan, original: Original, again: Manifest, finished: FinishedProgram, python: str
 ) -> ClaimCheck:
-    """Made when the program has ended: not checked where either run used more than the Python that was compared, or
-    the environment was rebuilt, of wheels that nobody has read.
+    """Made when the program has ended: not checked where either run used more than the Python that was compared, or may
+    have, since not all was observed, or the environment was rebuilt, of wheels that nobody has read.
 
     Args:
         again, finished: the manifest of the repetition, and how it ended.
@@ -44,8 +56,9 @@ def environment_claim(
         *_others_than_compared(prepared, again),
         *_modules_in_place(prepared, finished.imported),
         *_others_than_recorded((original.manifest, again)),
-        *_started_unseen((original.folder, finished.folder)),
     ]
+    problems = set(_problems(finished.processes)) - set(_asked_by_recorder(prepared))
+    unseen = [*_command_unseen(prepared, finished.processes), *_unseen(original), *sorted(problems)]
     lines = [*given.differences, *given.concerns]
     words = f"given Python {version} and its distributions, as recorded"
     if not version and ran:
@@ -53,9 +66,11 @@ def environment_claim(
     elif not version:
         lines = ["no Python was seen: of what it, or what it started, ran in nothing was compared", *lines]
     words = "; ".join([bounded("; ".join(lines)) or words, *given.notes])
+    if unseen:  # shells and compilers are common
+        words = f"not observed, which by itself is no sign of a fault: {all_of(dict.fromkeys(unseen))}; {words}"
     if others:
         words = f"it also ran what is not compared: {all_of(dict.fromkeys(others))}; {words}"
-    checked = version and not (others or lines or given.packages)
+    checked = version and not (others or unseen or lines or given.packages)
     return claim("environment", True if checked else None, words)
 
 
@@ -71,11 +86,39 @@ def _others_than_recorded(manifests: Iterable[Manifest]) -> Iterator[str]:
         yield f"Python {versions[0]} then, {versions[-1]} now"
 
 
-def _started_unseen(folders: Iterable[RunFolder]) -> Iterator[str]:
-    """What Python code of either run started without the hook."""
-    for folder in folders:
-        problems = [problem for each in _processes(folder) for problem in each.problems]
-        yield from (problem for problem in problems if problem.startswith(UNOBSERVED))
+def _command_unseen(prepared: ProgramPlan, processes: Iterable[ProcessRecord]) -> Iterator[str]:
+    """The command, unless a Python process of the repetition is the command's own, or that of the script it names."""
+    executable, words = prepared.environment.executable, prepared.words
+    python = python_of(executable)
+    script = [] if python == str(executable) else [str(executable)]
+    known = redact_arguments([*script, *words[1:]])
+    # the first line of a script may have options
+    own = (argv[1:] if not script else argv[-len(known) :] for argv in (each.argv for each in processes))
+    if python is None or all([*argv] != known for argv in own):
+        yield f"{bounded(shlex.join(words), _COMMAND)}, no Python that was seen: what it read and started itself"
+
+
+def _unseen(original: Original) -> Iterator[str]:
+    """What was not observed of the recorded run; a script records no processes."""
+    try:
+        yield from _problems(read_processes(original.folder.processes))
+    except ProvenanceError as error:
+        if run_kind(original.manifest) == PROGRAM:
+            yield f"the recorded run's Python processes ({error.message})"
+
+
+def _problems(processes: Iterable[ProcessRecord]) -> Iterator[str]:
+    """What Python code started without the hook, and why else something was not seen; "inputs" has opened files."""
+    problems = (problem for each in processes for problem in each.problems)
+    return (problem for problem in problems if not problem.startswith(OPENED_FILES))
+
+
+def _asked_by_recorder(prepared: ProgramPlan) -> Iterator[str]:
+    """What a script's own recorder asks git, as the hook notes it, whose settings are all that it shows of it."""
+    if prepared.command.kind == SCRIPT:
+        with suppress(ProvenanceError):  # git is not installed
+            words = Repository(prepared.place.working_folder).command()
+            yield f"{UNOBSERVED}: {' '.join(words)[:LETTERS]}"
 
 
 def _others_than_compared(prepared: ProgramPlan, again: Manifest) -> Iterator[str]:
@@ -90,7 +133,7 @@ def _others_than_compared(prepared: ProgramPlan, again: Manifest) -> Iterator[st
 def imports_claim(prepared: ProgramPlan, finished: FinishedProgram) -> tuple[ClaimCheck, ...]:
     """The claim that names modules of the code that something else imported than the code; () for none."""
     folder = prepared.place.working_folder
-    words = [(folder / each.cwd, word) for each in _processes(finished.folder) for word in each.argv]
+    words = [(folder / each.cwd, word) for each in finished.processes for word in each.argv]
     paths = (os.path.normpath(start / word) for start, word in (*((folder, word) for word in prepared.words), *words))
     found = imported_by_others(
         str(prepared.place.place),
@@ -108,11 +151,3 @@ def _modules_in_place(prepared: ProgramPlan, imported: Sequence[ImportedModule])
     place, environment = str(prepared.place.place), prepared.environment
     found = {*modules_in_place(place, imported, environment.importable, environment.modules)}
     yield from sorted(found | {*modules_before_others(place, imported)})
-
-
-def _processes(folder: RunFolder) -> tuple[ProcessRecord, ...]:
-    """Those of a repetition; none where their list is none, which is said elsewhere."""
-    try:
-        return read_processes(folder.processes)
-    except ProvenanceError:
-        return ()

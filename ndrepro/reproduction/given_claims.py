@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from ndrepro.analysis.verdicts.run_conditions import variables_claim
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
 from ndrepro.execution.program_reproduction.recorded_command import listed_files
 from ndrepro.execution.program_reproduction.recorded_words import files_of_the_code
 from ndrepro.execution.program_reproduction.uncompared_inputs import opened_here, uncompared_inputs
+from ndrepro.execution.programs.input_files import is_code
 from ndrepro.execution.reproduce.unread_files import unread_files
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import INPUTS, ProgramRecord
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
-from ndrepro.text.plurals import all_of, bounded, plural
+from ndrepro.text.plurals import all_of, bounded, first_of, plural, quoted
 from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at, text
 
 # of a command in a claim, which has more to say
 _COMMAND = 1000
+# of the names of inputs, and of one
+_NAMES, _NAME = 1500, 200
 
 
 def given_claims(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
@@ -92,15 +97,34 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) 
         "not read this time, as far as was seen": [] if place.missing else unread,
         "data have links, or folders without files": place.unlisted,
     }
-    listed = again.dependency(INPUTS)
-    beyond = text(at(listed and listed.annotations, "problem"))  # a module of the code may be among them
-    doubts = [*([f"not listed now: {beyond}"] if beyond else []), *place.missing]
+    files = again.dependency(INPUTS)
+    left_out = text(at(files and files.annotations, "problem"))  # a module of the code may be among them
+    doubts = [*([f"not listed now: {left_out}"] if left_out else []), *place.missing]
     doubts += [f"{what}: {all_of(names)}" for what, names in unnamed.items() if names]
     if changed := place.changed():
         return ClaimCheck("inputs", FLAGGED, bounded("; ".join(changed)))
     if not place.wanted:
         return claim("inputs", None, "which files it read is not known")
-    return claim("inputs", None if doubts else True, bounded("; ".join([had, *doubts])))
+    recorded = {file.path for file in prepared.command.inputs} | {data.path for data in prepared.command.data}
+    own = {file.path for file in place.of_environment}
+    beyond = opened - recorded - set(map(str, place.mapped.values()))
+    listed = {"recorded": recorded - own, "also read now": beyond}
+    names = [f"{what}: {_rare_first(paths)}" for what, paths in listed.items() if paths]
+    return claim("inputs", None if doubts else True, bounded("; ".join([had, *doubts, *names])))
+
+
+def _rare_first(paths: Iterable[str]) -> str:
+    """The names of files, source and then rare kinds first, as far as there is room; of the others how many."""
+    kinds = Counter(map(_kind, names := [*paths]))
+    names.sort(key=lambda name: (not is_code(name), kinds[_kind(name)], name))
+    shown = [quoted(bounded(name, _NAME)) for name in names]
+    return first_of(shown, sum(length <= _NAMES for length in accumulate(len(name) + 2 for name in shown)))
+
+
+def _kind(path: str) -> str:
+    """The end of a file's name, or the whole of a hidden file's."""
+    name = os.path.basename(path)
+    return os.path.splitext(name)[1] or name * name.startswith(".")
 
 
 def stayed_claim(manifest: Manifest) -> tuple[ClaimCheck, ...]:

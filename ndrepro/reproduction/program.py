@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ndrepro.protocol.errors import TrainingFailed
 from ndrepro.reproduction.reproduction import Permission, Reproduction, attested
-from provenance.errors import ProvenanceError
 
 if TYPE_CHECKING:
     from ndrepro.analysis.verdicts.program_results import ProgramResults
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from ndrepro.execution.runs.run import RunOptions
     from ndrepro.protocol.layout import RunFolder
     from ndrepro.reproduction.reproduction import OnPlan
+    from provenance.observation.process_record import ProcessRecord
 
 
 def of_program(
@@ -79,7 +79,7 @@ def of_program(
         conditions=program_conditions_claim(original.manifest, again, prepared.environment.unequal),
         whole=not prepared.place.missing,
         alike=not prepared.environment.differences,
-        repeats=_repeats(finished.folder),
+        repeats=_repeats(finished.processes),
     )
     facts = facts_claim(original.manifest, again, is_python=is_python(prepared.environment.executable))
     judgement = replace(judgement, claims=(*judgement.claims, *facts, *stayed_claim(original.manifest)))
@@ -87,15 +87,9 @@ def of_program(
     return attested(original, plan, (finished.folder,), (judgement,), claims, options)
 
 
-def _repeats(folder: RunFolder) -> bool:
+def _repeats(processes: Iterable[ProcessRecord]) -> bool:
     """Whether no process of a repetition computed on a GPU without deterministic algorithms, as far as torch says."""
-    from provenance.observation.process_record import read_processes
-
-    try:
-        torch = [each.torch for each in read_processes(folder.processes) if each.torch is not None]
-    except ProvenanceError:
-        return True
-    moments = [moment for each in torch for moment in each.moments]
+    moments = [moment for each in processes if each.torch is not None for moment in each.torch.moments]
     return not any("cuda" in each.seeds and not each.flags.get("deterministic_algorithms") for each in moments)
 
 

@@ -28,7 +28,13 @@ def first_of(names: Sequence[object], most: int) -> str:
 
 def all_of(names: Iterable[object]) -> str:
     """Every name, as far as there is room in ``bounded``, in quotes if it could pass for several or for our words."""
-    return bounded(", ".join(json.dumps(name) if _SEPARATORS.search(name) else name for name in map(str, names)))
+    return bounded(", ".join(map(quoted, names)))
+
+
+def quoted(name: object) -> str:
+    """A name among others, in quotes if it could pass for several."""
+    text = str(name)
+    return json.dumps(text) if _SEPARATORS.search(text) else text
 
 
 def bounded(text: str, most: int = 3000) -> str:

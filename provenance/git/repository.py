@@ -75,7 +75,7 @@ class Repository:
         with open(stdin or os.devnull, "rb") as stream:
             try:
                 done = subprocess.run(
-                    self._command(arguments), stdin=stream, capture_output=True, env=self._environment()
+                    self.command(*arguments), stdin=stream, capture_output=True, env=self._environment()
                 )
             except (FileNotFoundError, PermissionError):
                 raise _missing_git() from None
@@ -93,7 +93,7 @@ class Repository:
         with open(stdin or os.devnull, "rb") as given, tempfile.TemporaryFile() as errors:
             try:
                 process = subprocess.Popen(
-                    self._command(arguments),
+                    self.command(*arguments),
                     stdin=given,
                     stdout=subprocess.PIPE,
                     stderr=errors,
@@ -114,7 +114,8 @@ class Repository:
         # messages are compared and shown in English
         return {**kept, "LANGUAGE": "C", "LC_ALL": "C", **_VARIABLES, **self.variables}
 
-    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
+        """The words of a question. Raises SourceError where git is not installed."""
         settings = [
             word for name, value in {**_SETTINGS, **self.settings}.items() for word in ("-c", f"{name}={value}")
         ]

@@ -40,7 +40,7 @@ from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest, file_digest
 from provenance.hook.opened_files import OPENED_FILES
 from provenance.observation.collection import collect
-from provenance.observation.process_record import ImportedModule, ProcessRecord, encode_processes
+from provenance.observation.process_record import ProcessRecord, encode_processes
 from provenance.redaction.redact import redact_text, redact_tree
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class ProgramAccount:
 
     Attributes:
         notes: what was asked for and is not there, for people.
-        imported: the modules that its Python code imported, where they are here.
+        processes: what was seen of each Python process; the modules that it imported, where they are here.
         machine: the machine, its GPUs, container and variables, and the program's interpreter.
         dependencies: the run that this one repeats, source, executable, inputs, data and distributions.
     """
@@ -115,7 +115,6 @@ class ProgramAccount:
         self._stdin_kind = stream_kind(0)
         self._outputs: OutputFiles | None = None
         self._metrics: MetricsFiles | None = None
-        self._processes: tuple[ProcessRecord, ...] = ()
         self._process_problem = ""
         self._opened_elsewhere = self._kept_inputs = 0
         self._image: CommandImage | None = None
@@ -123,7 +122,7 @@ class ProgramAccount:
         self._inputs_resource: Resource | None = None
         self._outputs_resource: Resource | None = None
         self.notes: tuple[str, ...] = ()
-        self.imported: tuple[ImportedModule, ...] = ()
+        self.processes: tuple[ProcessRecord, ...] = ()
 
     def capture_start(
         self, outputs: Sequence[str], metrics: Sequence[str], data: Sequence[Path], runs: RunsFolder
@@ -159,20 +158,20 @@ class ProgramAccount:
     def capture_processes(self, output: Path, notes: Mapping[str, bytes]) -> None:
         """Read what the start-up hook noted and wrote into ``output``, and keep the trails. Nothing of it raises."""
         try:
-            self._processes = collect(output, notes)
-            for process in self._processes:
+            self.processes = tuple(map(self._with_modules_here, collect(output, notes)))
+            for process in self.processes:
                 for name in process.trails:
                     self._keep_trail(output / name)
-            write_atomically(self._folder.processes, encode_processes(self._processes))
-            self.imported = tuple(map(self._here, (each for process in self._processes for each in process.imported)))
+            write_atomically(self._folder.processes, encode_processes(self.processes))
         except (ProvenanceError, OSError) as error:
             self._process_problem = error.message if isinstance(error, ProvenanceError) else str(error)
 
-    def _here(self, module: ImportedModule) -> ImportedModule:
+    def _with_modules_here(self, process: ProcessRecord) -> ProcessRecord:
         if self._repetition is None:
-            return module
+            return process
         found = self._repetition.found
-        return replace(module, path=found(module.path), importer=found(module.importer))
+        here = (replace(each, path=found(each.path), importer=found(each.importer)) for each in process.imported)
+        return replace(process, imported=tuple(here))
 
     def _find_image(self) -> CommandImage | None:
         """The image of the command's container; of somebody else's command no engine is asked."""
@@ -195,13 +194,13 @@ class ProgramAccount:
             self._image = self._find_image()  # the command may have fetched it
         importable = None if self._repetition is None else self._repetition.importable
         self._interpreters = find_interpreters(
-            self._processes, self._command.executable, self._command.words, importable
+            self.processes, self._command.executable, self._command.words, importable
         )
         self._environment = {**self._environment, **redact_tree(dict(self._interpreters.captured))}
         write_json(self._folder.environment, self._environment)
         if self._outputs is None:
             return
-        every = [(process, each) for process in self._processes for each in process.opened]
+        every = [(process, each) for process in self.processes for each in process.opened]
         # a sandbox shows what counts of a repetition at its own path
         opened = [each for process, each in every if self._repetition is not None or process.shares(each.path)]
         changed = self._changed_meanwhile(each.path for each in opened if not each.written)
@@ -220,7 +219,7 @@ class ProgramAccount:
         """
         start = self._folder.program.stat().st_ctime_ns  # by the clock of the kernel, as the files' own times
         # an installer that links to installed files changes their times as well
-        searched = (entry for process in self._processes for entry in process.search_path)
+        searched = (entry for process in self.processes for entry in process.search_path)
         folders = (str(self._working_folder), *(entry for entry in searched if entry.endswith("-packages")))
         left_out = tuple(os.path.join(folder, "") for folder in folders)
         outside = {path for path in map(os.path.normpath, opened) if not path.startswith(left_out)}
@@ -246,9 +245,9 @@ class ProgramAccount:
         files = (*filter(None, [self._stdin]), *sorted(both, key=lambda file: file.path))
         elsewhere = f"{self._opened_elsewhere} openings in another file system, such as a container's, are left out"
         problems = [found.problem] * bool(found.problem) + [elsewhere] * bool(self._opened_elsewhere)
-        if beyond := sum(each.opened_not_listed for each in self._processes):
+        if beyond := sum(each.opened_not_listed for each in self.processes):
             problems.append(f"{plural(beyond, 'opening')} beyond what the hook lists")
-        problems += {text for each in self._processes for text in each.problems if text.startswith(OPENED_FILES)}
+        problems += {text for each in self.processes for text in each.problems if text.startswith(OPENED_FILES)}
         more = {"problem": "; ".join(problems)} if problems else {}
         digest = _write_files(self._folder.inputs, files)
         self._inputs_resource = _printable(files_resource(INPUTS, files, sha256=digest, **more))
@@ -294,8 +293,8 @@ class ProgramAccount:
 
     def _observation(self) -> dict[str, Any]:
         """How many Python processes the hook saw, or why none."""
-        if self._processes:
-            return {"processes": len(self._processes)}
+        if self.processes:
+            return {"processes": len(self.processes)}
         if self._process_problem:
             return unavailable(self._process_problem)
         if self._image is not None:

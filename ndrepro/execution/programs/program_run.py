@@ -42,7 +42,7 @@ from provenance.formats.atomic_io import storage_error, write_json
 from provenance.formats.folder_tree import remove_tree
 from provenance.observation.note_listener import NoteListener
 from provenance.observation.preparation import TRAIL_AUTO, prepare, trail_every
-from provenance.observation.process_record import ImportedModule
+from provenance.observation.process_record import ImportedModule, ProcessRecord
 from provenance.recording.recorder import Recorder
 from provenance.recording.run_clock import RunClock
 from provenance.recording.stop_requests import StopRequests
@@ -83,8 +83,8 @@ class FinishedProgram:
     """How a recorded program ended.
 
     ``exit_code`` is ``None`` where it was never started; ``manifest`` is ``None`` where it is unsigned; ``notes`` say
-    what was asked for and not there; ``error`` is what went wrong with recording; ``imported`` has the modules of all
-    its processes.
+    what was asked for and not there; ``error`` is what went wrong with recording; ``processes`` has what was seen of
+    each Python process.
     """
 
     folder: RunFolder
@@ -94,7 +94,12 @@ class FinishedProgram:
     manifest: Path | None
     notes: tuple[str, ...]
     error: ProvenanceError | None
-    imported: tuple[ImportedModule, ...] = ()
+    processes: tuple[ProcessRecord, ...] = ()
+
+    @property
+    def imported(self) -> tuple[ImportedModule, ...]:
+        """The modules of all its processes."""
+        return tuple(each for process in self.processes for each in process.imported)
 
 
 def record_program(request: ProgramRequest, runs: RunsFolder, home: Path) -> FinishedProgram:
@@ -202,8 +207,8 @@ class _Attempt:
             raise
         manifest = self._sign()
         code = None if self._end is None else self._end.exit_code
-        notes, imported = self._account.notes, self._account.imported
-        return FinishedProgram(self._folder, self._outcome, code, signer, manifest, notes, self._error, imported)
+        notes, processes = self._account.notes, self._account.processes
+        return FinishedProgram(self._folder, self._outcome, code, signer, manifest, notes, self._error, processes)
 
     def _run(self, signals: ArrivingSignals) -> None:
         request, again, hidden = self._request, self._request.repetition, self._folder.root / _HOOK
