@@ -43,12 +43,17 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     """The claim that the code is what the recorded commit shows, with the recorded patch and untracked files; it names
     the command.
     """
-    code, differences = prepared.execution.code, prepared.place.differences
+    code, differences = prepared.execution.code, (*prepared.place.differences, *prepared.words_of_then)
+    top = prepared.command.top or prepared.command.working_folder
     words = [f"command: {bounded(shlex.join(prepared.command.words), _COMMAND)}", *files_of_the_code(prepared)]
     words += prepared.environment.scripts
     if prepared.place.standard_input is not None and (file := prepared.command.standard_input) is not None:
         words += [f"standard input: {file.path}"]
     words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]
+    if top != prepared.place.place:
+        words.append(
+            f"in a folder of another name: what its code looks for by the path of {all_of([top])} is not there"
+        )
     return claim(RECORDED_CODE, None if differences else True, bounded("; ".join(words)))
 
 
@@ -81,6 +86,8 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) 
     """
     place = prepared.place
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
+    if place.linked:
+        had += f"; by links, which a walk through folders does not follow: {all_of(place.linked)}"
     ways = {(file.path, file.how) for file in listed_files(repetition.inputs)}
     opened = {path for path, _ in ways}
     # what is not here is another claim's

@@ -7,6 +7,7 @@ does not expect to have. Before: "identical", and "1 of 1 that it is known to ha
 from __future__ import annotations
 
 import json
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -160,3 +161,40 @@ def test_an_input_that_is_handed_in_and_never_opened_is_named(tmp_path: Path) ->
         (claim,) = (each for each in found.judgements[0].claims if each.name == "inputs")
         assert found.verdict == "identical" and (claim.status == "checked") is reads_it, claim
         assert reads_it or f"not read this time, as far as was seen: {path}" in claim.evidence
+
+
+FALLS_BACK = """
+import os, sys
+path = sys.argv[1].lstrip('@').rpartition(',')[2]
+open('o', 'w').write('0.5' if os.path.exists(path) else '0.9999')
+"""
+
+
+@pytest.mark.parametrize("word", ["@{}/full.json", "a.json,{}/full.json", "/{}/full.json"])
+def test_a_word_that_names_the_recorded_folder_in_another_way_is_named(tmp_path: Path, word: str) -> None:
+    """The recorded command gives 0.5; the repetition has nothing at that path, and falls back to what was signed.
+    Before: "recorded code" was checked, with this command.
+    """
+    author = Stranger.make(tmp_path / "a", {"train.py": FALLS_BACK, "full.json": "{}"})
+    (author.root / "full.json").rename(tmp_path / "aside")
+    run = author.record(sys.executable, "train.py", word.format(author.root), outputs=("o",))
+    (tmp_path / "aside").rename(author.root / "full.json")
+    found = author.reproduce(run)
+    (claim,) = (each for each in found.claims if each.name == "recorded code")
+    assert (found.verdict, claim.status) == ("identical", "not checked")
+    assert f"words that name {author.root}, which is not there" in claim.evidence
+
+
+def test_that_the_recorded_folder_and_linked_data_are_elsewhere_is_said(tmp_path: Path) -> None:
+    """What looks for a path of the recorded folder finds nothing, and a walk passes data by that are a link."""
+    files = {"train.py": "import os\nopen('o', 'w').write(str(len([*os.walk('.')])))\n"}
+    author = Stranger.make(tmp_path / "a", files)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "x.csv").write_text("1")
+    (author.root / "data").symlink_to(data)
+    (author.root / ".git/info/exclude").write_text("data\n")
+    found = author.reproduce(author.record(sys.executable, "train.py", outputs=("o",), data=(Path("data"),)))
+    claims = {each.name: each.evidence for each in (*found.claims, *found.judgements[0].claims)}
+    assert f"what its code looks for by the path of {author.root} is not there" in claims["recorded code"]
+    assert "by links, which a walk through folders does not follow: data" in claims["inputs"]

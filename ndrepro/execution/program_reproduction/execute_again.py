@@ -71,7 +71,14 @@ class ProgramPlan:
         """Of code, inputs and environment."""
         place = self.place
         found = (*place.differences, *place.missing, *self.environment.differences, *self.environment.concerns)
-        return *found, *self.search_path[1], *self.lost_variables
+        return *found, *self.search_path[1], *self.lost_variables, *self.words_of_then
+
+    @property
+    def words_of_then(self) -> tuple[str, ...]:
+        """The words of the command that name the recorded folder in another way than ``_moved`` knows, in words."""
+        top = str(self.command.top or self.command.working_folder)
+        left = [word for word in self.words if len(top) > 1 and top in re.sub("/+", "/", word)]
+        return (f"words that name {top}, which is not there: {all_of(left)}",) if left else ()
 
     @property
     def lost_variables(self) -> tuple[str, ...]:

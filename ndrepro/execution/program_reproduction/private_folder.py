@@ -55,6 +55,7 @@ class PrivateFolder:
         shown: files elsewhere that it read, which are here with the recorded digest, each as it was before it was
             read: whoever can write there may exchange it while the program runs.
         mapped: paths under which the sandbox shows some of them, where those are not their own.
+        linked: its links to inputs that are left where they are.
         available, wanted: how many of the inputs are here, and how many there were.
         missing: the others, each with the reason, in words.
         elsewhere: where the reviewer's data take the place of recorded paths, in words.
@@ -71,6 +72,7 @@ class PrivateFolder:
     working_folder: Path
     shown: Mapping[Path, Snapshot]
     mapped: Mapping[Path, Path]
+    linked: tuple[str, ...]
     available: int
     wanted: int
     missing: tuple[str, ...]
@@ -152,6 +154,7 @@ def build(
         working_folder,
         inputs.shown,
         inputs.mapped,
+        tuple(inputs.linked),
         inputs.wanted - len(inputs.missing),
         inputs.wanted,
         tuple(inputs.missing),

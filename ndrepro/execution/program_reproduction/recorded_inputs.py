@@ -50,7 +50,7 @@ class RecordedInputs:
     """Brings inputs one by one. Arguments as those of ``private_folder.build``.
 
     Attributes:
-        shown, mapped, missing, wanted, uncommitted, beside_commit, elsewhere, unlisted, of_environment: see
+        shown, mapped, linked, missing, wanted, uncommitted, beside_commit, elsewhere, unlisted, of_environment: see
             ``PrivateFolder``.
         places: where each input that was brought is found, by the recorded file.
     """
@@ -78,6 +78,7 @@ class RecordedInputs:
         self._maps = maps
         self.shown: dict[Path, Snapshot] = {}
         self.mapped: dict[Path, Path] = {}
+        self.linked: list[str] = []
         self.missing: list[str] = []
         self.uncommitted: list[str] = []
         self.beside_commit: list[str] = []
@@ -203,8 +204,12 @@ class RecordedInputs:
         if here is None:
             self.mapped[path] = found[0]
         else:
-            _put(found[0], here, self._place, link=True)
+            self._link(found[0], here)
         return ""
+
+    def _link(self, path: Path, here: Path) -> None:
+        _put(path, here, self._place, link=True)
+        self.linked.append(os.path.relpath(here, self._place))
 
     def _unpack(self, file: ProgramFile, here: Path) -> bool:
         """Whether the copy that the run has of an input is at ``here`` now."""
@@ -239,8 +244,10 @@ class RecordedInputs:
             return "not here"
         if found != file.sha256:
             return f"another file here ({path})"
-        if here is not None:
-            _put(path, here, self._place, link=(file.size or 0) > _COPY_BYTES)
+        if here is not None and (file.size or 0) > _COPY_BYTES:
+            self._link(path, here)
+        elif here is not None:
+            _put(path, here, self._place, link=False)
         return ""
 
     def _show_data(self, data: RecordedData, path: Path) -> str:
@@ -263,7 +270,7 @@ class RecordedInputs:
             return f"a link that leads out of them: {out[0]}" if out else f"not here, or other files ({path})"
         self.shown[path] = before
         if here is not None and not here.exists():
-            _put(path, here, self._place, link=True)
+            self._link(path, here)
         elif here is not None:
             return f"a part of it is in the commit and the rest at {path}: have it outside of the repository"
         return ""
