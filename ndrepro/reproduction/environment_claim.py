@@ -139,7 +139,7 @@ def imports_claim(prepared: ProgramPlan, finished: FinishedProgram) -> tuple[Cla
         str(prepared.place.place),
         finished.imported,
         prepared.words,
-        {*prepared.words, *paths} - {str(folder), *map(str, folder.parents)},
+        {*prepared.words, *(word for _, word in words), *paths} - {str(folder), *map(str, folder.parents)},
         prepared.environment.importable,
     )
     names = tuple(found)

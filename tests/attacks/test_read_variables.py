@@ -56,7 +56,7 @@ def test_a_repetition_whose_variables_were_recorded_names_none(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "name",
-    ["NDREPRO_EVALUATE", "TORCH_HOME", "SLURM_ARRAY_TASK_ID", "PYTHONUSERBASE", "CONDA_OF_A_TEST"],
+    ["NDREPRO_EVALUATE", "TORCH_HOME", "SLURM_JOB_ID", "PYTHONUSERBASE", "CONDA_OF_A_TEST"],
 )
 def test_a_recorded_variable_that_a_repetition_does_not_get_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -89,7 +89,7 @@ def test_the_place_of_an_environment_is_named_where_the_program_reads_it(
     assert claim.evidence == "of then, not so now: VIRTUAL_ENV"
 
 
-@pytest.mark.parametrize("name", ["CONDA_DEFAULT_ENV", "VIRTUAL_ENV"])
+@pytest.mark.parametrize("name", ["CONDA_DEFAULT_ENV", "VIRTUAL_ENV", "SLURM_ARRAY_TASK_ID"])
 @pytest.mark.parametrize("asks", ["shell", "copy"])
 def test_the_name_of_an_environment_is_given_to_who_asks_unseen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, asks: str

@@ -35,7 +35,7 @@ from ndrepro.execution.sandbox.passed_variables import passed_variables
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON, is_below
-from ndrepro.protocol.recorded.variables import AS_RECORDED, of_program_not_given
+from ndrepro.protocol.recorded.variables import is_as_recorded, of_program_not_given
 from ndrepro.protocol.run_kind import SCRIPT
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from ndrepro.text.plurals import all_of, first_of
@@ -43,7 +43,7 @@ from provenance.formats.atomic_io import make_folder
 
 # of this machine, whatever was recorded: they name places
 _OF_HERE = ("PATH", "LD_LIBRARY_PATH")
-_AS_RECORDED = ("PYTHONHASHSEED", "SOURCE_DATE_EPOCH", *BEHAVIOUR_OF_PYTHON, *AS_RECORDED)
+_AS_RECORDED = ("PYTHONHASHSEED", "SOURCE_DATE_EPOCH", *BEHAVIOUR_OF_PYTHON)
 # of a user, a terminal or a desktop, and no setting of a program's
 _OF_A_USER = re.compile(
     "USER|LOGNAME|SHELL|TERM|TERM_.*|COLORTERM|(?:NO|FORCE|CLI|LS|PY|PYTHON)_?COLORS?|COLUMNS|LINES|PWD|OLDPWD|SHLVL|_"
@@ -273,7 +273,7 @@ def _variables(recorded: Mapping[str, str], environment: ProgramEnvironment) -> 
     """The recorded variables that may decide a result, and this machine's search paths."""
     plain = {name: value for name, value in recorded.items() if isinstance(value, str) and "[redacted:" not in value}
     found = {name: value for name, value in passed_variables(plain).items() if name not in _OF_HERE}
-    found |= {name: plain[name] for name in _AS_RECORDED if name in plain}
+    found |= {name: value for name, value in plain.items() if name in _AS_RECORDED or is_as_recorded(name)}
     found |= {name: os.environ[name] for name in _OF_HERE if name in os.environ}
     folders = [*(str(folder / "bin") for folder in environment.folders), *map(str, environment.programs)]
     found["PATH"] = os.pathsep.join([*folders, found.get("PATH", os.defpath)])

@@ -40,16 +40,22 @@ _READ_BY_PYTHON = {"HOME", "PYTHONPATH", "TMPDIR"}
 # places of an environment of the author's machine
 _PLACES_OF_ENVIRONMENTS = ("CONDA_EXE", "CONDA_PREFIX", "CONDA_PYTHON_EXE", "VIRTUAL_ENV")
 # a repeated program is given these as they were recorded, since a shell or a walk through all variables may ask for
-# them without being seen: what names environments, and what Python prints or writes beside results
-AS_RECORDED = (
-    *("CONDA_DEFAULT_ENV", "CONDA_PROMPT_MODIFIER", "CONDA_SHLVL", *_PLACES_OF_ENVIRONMENTS),
-    *("PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONNODEBUGRANGES", "PYTHONUNBUFFERED"),
+# them without being seen: what names environments, by which a task of a job array knows its part, and what Python
+# prints or writes beside results
+_AS_RECORDED = re.compile(
+    "|".join(("CONDA_DEFAULT_ENV|CONDA_PROMPT_MODIFIER|CONDA_SHLVL|SLURM_ARRAY_.*", *_PLACES_OF_ENVIRONMENTS))
+    + "|PYTHONDONTWRITEBYTECODE|PYTHONFAULTHANDLER|PYTHONNODEBUGRANGES|PYTHONUNBUFFERED"
 )
 
 
 def is_passed(name: str) -> bool:
     """Whether a confined process is given a variable of that name: it moves numbers or finds libraries."""
     return name not in CACHES and _PASSED.fullmatch(name) is not None
+
+
+def is_as_recorded(name: str) -> bool:
+    """Whether a repeated program is given a variable of that name with the recorded value, though it moves nothing."""
+    return _AS_RECORDED.fullmatch(name) is not None
 
 
 def moves_numbers(name: str) -> bool:
