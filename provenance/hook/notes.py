@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from .process_file import append
+from .process_file import append, is_own
 
 try:
     import _socket
@@ -22,7 +22,9 @@ def hand_on(folder: str, stem: str, line: bytes) -> None:
     """Hand a line of a process on. Raises OSError where it can be neither sent nor written."""
     try:
         _send(folder, f"{stem} ".encode() + line)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError) as error:
+        if not is_own(error):
+            raise
         append(os.path.join(folder, f"opened-{stem}.jsonl"), line)
 
 

@@ -18,7 +18,7 @@ import sys
 
 from . import plain_json
 from .notes import hand_on
-from .process_file import ProcessFile
+from .process_file import ProcessFile, is_own
 
 TYPE_CHECKING = False  # most programs never import typing
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ class OpenedFiles:
             path = str.__str__(path)
         try:
             path = _plain(path)
-        except FileNotFoundError:  # there is nothing in a working folder that was removed
+        except FileNotFoundError as error:  # there is nothing in a working folder that was removed
+            if not is_own(error):
+                raise
             return
         kind = _KINDS[bool(flags & os.O_TRUNC)][flags & 3] if isinstance(flags, int) else "r"
         if path.endswith(".pyc"):

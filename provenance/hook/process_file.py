@@ -14,6 +14,7 @@ from . import plain_json
 SCHEMA = "urn:ndrepro:process:v1"
 # of what a process may make arbitrarily large
 _ARGUMENTS, _ARGUMENT_LETTERS, _PATHS, _DISTRIBUTIONS, _PROBLEMS = 1000, 2000, 200, 3000, 20
+_HOOK, _PYTHON = os.path.dirname(__file__), os.path.dirname(os.__file__)
 _RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
@@ -81,6 +82,17 @@ class ProcessFile:
         path = os.path.join(self.folder, f"process-{self.stem}.json")
         append(path + ".new", (plain_json.encode(facts) + "\n").encode(), anew=True)
         os.replace(path + ".new", path)
+
+
+def is_own(error: Exception, *folders: str) -> bool:
+    """Whether the hook raised an exception, or what it calls, in Python's own folder or these: else it is of a handler
+    of signals, which ran meanwhile, and the program's."""
+    trace, own = error.__traceback__, (_HOOK, _PYTHON, "<frozen ", *folders)
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(own):
+            return False
+        trace = trace.tb_next
+    return True
 
 
 def append(path: str, content: bytes, *, anew: bool = False) -> None:

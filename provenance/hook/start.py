@@ -18,7 +18,7 @@ from . import plain_json
 from .module_import import ModuleFinder
 from .notes import hand_on
 from .opened_files import LIMITS, OPENED_FILES, OpenedFiles, writing_limited
-from .process_file import ProcessFile
+from .process_file import ProcessFile, is_own
 from .random_states import random_states
 from .read_variables import note_read_variables
 from .started_programs import CHANGES, STARTS, UNOBSERVED, started_after_change, started_without_hook
@@ -39,6 +39,7 @@ class ProcessObserver:
         self._process = ProcessFile(folder)
         self._opened = OpenedFiles(self._process)
         self._torch: TorchObserver | None = None
+        self._missed: Exception | None = None
         self._first_states: dict[str, str] = {}
         self._ended = False
 
@@ -57,6 +58,7 @@ class ProcessObserver:
         # called for every audit event of the program: what is not looked at must cost next to nothing
         if event in ("open", "exec") or (event == "import" and arguments[1] is not None):
             try:
+                self._note_missed()
                 if event == "open":
                     self._opened.see(arguments[0], arguments[2])
                 elif event == "exec":
@@ -64,7 +66,11 @@ class ProcessObserver:
                 else:
                     self._opened.see_compiled(*arguments[:2])
             except Exception as error:
-                self._note_at_once(OPENED_FILES, error)
+                if not is_own(error):
+                    raise
+                self._missed = error
+                if not isinstance(error, RecursionError):
+                    self._note_missed()
         elif event in LIMITS:
             if limit := writing_limited(event, arguments):
                 self._note_at_once(OPENED_FILES, limit)
@@ -74,9 +80,17 @@ class ProcessObserver:
                 if unobserved := look(event, arguments):
                     self._note_at_once(UNOBSERVED, unobserved)
             except Exception as error:
+                if not is_own(error):
+                    raise
                 self._process.note("started programs", error)
             if event == "os.exec":
                 self._end("exec")
+
+    def _note_missed(self) -> None:
+        """Note why an opening was not seen; later than that happened, where there was no room for it."""
+        error, self._missed = self._missed, None
+        if error is not None:
+            self._note_at_once(OPENED_FILES, error)
 
     def _note_at_once(self, part: str, error: object) -> None:
         """Note a problem where the process may end without writing: by ``os._exit``, or unable to."""
@@ -85,7 +99,9 @@ class ProcessObserver:
                 line = f'{{"problem":{plain_json.quoted(text)}}}\n'
                 hand_on(self._process.folder, self._process.stem, line.encode())
                 self._process.write()
-            except OSError:
+            except OSError as problem:
+                if not is_own(problem):
+                    raise
                 return  # it is tried again at the end
 
     def _numpy_imported(self, random: typing.Any) -> None:
@@ -136,6 +152,7 @@ class ProcessObserver:
         if self._ended or os.getpid() != self._process.pid:
             return
         self._ended = ending == "exit"
+        self._note_missed()
         try:
             if self._torch is not None:
                 self._torch.finish()

@@ -305,3 +305,49 @@ def test_what_all_processes_wrote_together_is_bounded(tmp_path: Path, monkeypatc
     records = collect(tmp_path)
     assert [len(each.opened) for each in records] == [1, 1, 0]
     assert any("expected at most" in problem for problem in records[2].problems)
+
+
+def test_an_exception_of_a_handler_of_signals_reaches_the_program(tmp_path: Path) -> None:
+    """It may be raised while an opening is looked at, which here is nearly always."""
+    source = """
+import signal
+lost = 0
+def expired(number, frame):
+    raise TimeoutError
+signal.signal(signal.SIGALRM, expired)
+for number in range(60):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.003)
+        for again in range(20_000):
+            try:
+                open(f'{number}/{again}')
+            except FileNotFoundError:
+                pass
+        lost += 1
+    except TimeoutError:
+        pass
+print(lost)
+"""
+    found = observe(tmp_path, source)
+    assert found.stdout == "0\n", found.stderr
+    assert not [text for text in found.process.problems if "TimeoutError" in text]
+
+
+def test_an_opening_for_which_there_is_no_room_is_said(tmp_path: Path) -> None:
+    source = """
+import sys
+def deeper():
+    try:
+        deeper()
+    except RecursionError:
+        pass
+    open('there')
+open('there', 'w')
+try:
+    deeper()
+except RecursionError:
+    pass
+"""
+    found = observe(tmp_path, source)
+    opened = [each for each in found.process.opened if each.path.endswith("there")]
+    assert opened or found.process.problems
