@@ -49,11 +49,9 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     words += prepared.environment.scripts
     if prepared.place.standard_input is not None and (file := prepared.command.standard_input) is not None:
         words += [f"standard input: {file.path}"]
+    # the private folder has another name
+    words += [f"what its code looks for by the path of {all_of([top])} is not there"]
     words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]
-    if top != prepared.place.place:
-        words.append(
-            f"in a folder of another name: what its code looks for by the path of {all_of([top])} is not there"
-        )
     return claim(RECORDED_CODE, None if differences else True, bounded("; ".join(words)))
 
 
