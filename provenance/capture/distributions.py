@@ -27,6 +27,7 @@ from provenance.capture.editable_source import origin_of
 from provenance.capture.unavailable import unavailable
 
 __all__ = ["DistributionSearch", "capture", "normalized", "search"]
+_PACKAGES = {"site-packages", "dist-packages"}
 # rows of a RECORD that are compared to tell two distributions of one name apart
 _COMPARED = 64
 
@@ -215,12 +216,16 @@ class _Importable:
 
 
 def _entries(path: Sequence[str]) -> Iterator[Path]:
-    """The folders and archives of the path that are there, each once."""
+    """The folders and archives of the path that are there, each once.
+
+    What a package holds for itself and puts on the path when it is imported, as setuptools does, is its own files.
+    """
     seen = set()
     for entry in path:
         folder = Path(entry or os.curdir)
         resolved = os.path.realpath(folder)
-        if resolved not in seen and folder.exists():
+        of_package = any(each.name in _PACKAGES for each in Path(resolved).parents)
+        if resolved not in seen and folder.exists() and not of_package:
             seen.add(resolved)
             yield folder
 

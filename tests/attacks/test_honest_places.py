@@ -192,3 +192,14 @@ class Inner(Stranger):
     @property
     def root(self) -> Path:
         return self.top / "project" / "sub"
+
+
+def test_what_setuptools_puts_on_the_path_for_itself_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: the distributions in it were recorded, and "not here now", in every such honest run."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    author = Stranger.make(tmp_path / "a", {"train.py": "import setuptools\nopen('o', 'w').write('0.5')\n"})
+    found = author.reproduce(author.record(sys.executable, "train.py", outputs=("o",)))
+    (claim,) = (each for each in found.judgements[0].claims if each.name == "environment")
+    assert "not here now" not in claim.evidence
