@@ -149,5 +149,5 @@ def imports_claim(prepared: ProgramPlan, finished: FinishedProgram) -> tuple[Cla
 def _modules_in_place(prepared: ProgramPlan, imported: Sequence[ImportedModule]) -> Iterator[str]:
     """The modules of the code that the repetition imported in the place of others."""
     place, environment = str(prepared.place.place), prepared.environment
-    found = {*modules_in_place(place, imported, environment.importable, environment.modules)}
+    found = {*modules_in_place(place, imported, environment.importable, environment.editable.modules)}
     yield from sorted(found | {*modules_before_others(place, imported)})

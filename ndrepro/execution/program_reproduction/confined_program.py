@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ndrepro.execution.sandbox.confinement import Confinement, existing
-from ndrepro.execution.sandbox.interpreter_paths import interpreter_paths
+from ndrepro.execution.sandbox.interpreter_paths import installation_paths
 from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol.errors import NdreproError, SandboxError
 
@@ -30,7 +30,8 @@ class ConfinedCommand:
     """A command, the kind of sandbox, and what it sees: see ``Confinement`` and ``Sandbox``; paths as text.
 
     ``variables`` are the program's environment, but for those of the start-up hook; ``home`` is the path of its home
-    folder, "" for the sandbox's own; ``expected``: path -> inode and time of change, see ``Confinement``.
+    folder, "" for the sandbox's own; ``expected``: path -> inode and time of change, see ``Confinement``. Of the
+    folders ``covered`` only what is named is shown, where an interpreter's shows them.
     """
 
     kind: str
@@ -44,6 +45,8 @@ class ConfinedCommand:
     variables: Mapping[str, str]
     home: str
     mapped: Mapping[str, str]
+    links: Mapping[str, str]
+    covered: tuple[str, ...]
     expected: Mapping[str, tuple[int, int]]
 
     def words(self, file: Path) -> list[str]:
@@ -82,12 +85,14 @@ def _in_sandbox(asked: ConfinedCommand, expected: Path, refusal: int) -> tuple[l
     # the hook's folder comes first; what follows is the recorded program's, which sees its own folder anyway
     hooked = [] if hook is None else os.environ.get(_SEARCHED, "").split(os.pathsep)[:1]
     variables = {**asked.variables, **{name: os.environ[name] for name in _OF_THE_HOOK if name in os.environ}}
-    shown = [path for name in asked.interpreters for path in interpreter_paths(name)]
+    shown = [path for name in asked.interpreters for path in installation_paths(name)]
     confinement = Confinement(
         readable=existing([*map(Path, (*asked.readable, *hooked)), *shown]),
         writable=tuple(map(Path, (*asked.writable, *written))),
         folder=Path(asked.folder),
         mapped={Path(inside): Path(found) for inside, found in asked.mapped.items()},
+        links={Path(inside): target for inside, target in asked.links.items()},
+        hidden=tuple(map(Path, asked.covered)),
         gpu=True,
         home=Path(asked.home) if asked.home else None,
         expected=expected,

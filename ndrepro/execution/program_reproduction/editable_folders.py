@@ -1,8 +1,9 @@
 """Editable installations: folders that the interpreter here imports from, and that no wheel filled.
 
 Of one in a clone of the recorded code's repository the program sees the recorded code in the place of the reviewer's
-work tree, whatever that has checked out. Of any other it sees the packages and modules, and nothing else: beside them
-are the reviewer's own files, and the sockets of what works there.
+work tree, whatever that has checked out, and all of it: a package may read any file of its repository. Of any other it
+sees the packages and modules, and nothing else: beside them are the reviewer's own files, and the sockets of what works
+there.
 
 So it is with metadata that git tracks in such a clone. All others, and scripts, are those of the installation here,
 which may be of another commit than what they describe.
@@ -12,12 +13,15 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from ndrepro.execution.program_reproduction.data_elsewhere import digest_of
-from ndrepro.execution.sandbox.confinement import expect_harmless
+from ndrepro.execution.sandbox.confinement import expect_harmless, link_steps
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.execution.sandbox.recorded_data import expect_files_only
 from ndrepro.protocol.errors import SandboxError
@@ -26,44 +30,65 @@ from provenance.capture.distribution_metadata import Metadata, read
 from provenance.capture.editable_source import editable_project
 from provenance.errors import SourceError
 from provenance.git.repository import Repository
+from provenance.git.tracked_paths import tracked
 
 _METADATA = (".egg-info", ".dist-info")
 # what metadata are made from
 _BUILD_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
+_IMPORT = re.compile(rb"^import[ \t]+(\w+)", re.MULTILINE)
+# the folders of what these install are in what ``_found_by_modules`` reads, or there are none
+_TOOLS_READ = ("setuptools", "bdist_wheel")
 
 
 @dataclass(frozen=True)
 class EditableFolders:
     """What the program is shown of them: ``readable`` as it is here, ``mapped`` from elsewhere (path in the sandbox ->
     path here), and not the metadata ``hidden``; in words what of it is not the recorded code, and where in the recorded
-    code the others import from; and the names of the ``modules`` that are imported from there."""
+    code the others import from; and the names of the ``modules`` that are imported from there.
 
-    readable: tuple[Path, ...]
-    mapped: Mapping[Path, Path]
-    hidden: frozenset[Path]
-    differences: tuple[str, ...]
-    places: tuple[str, ...]
-    modules: frozenset[str]
+    Of ``clones``, work trees, nothing but that is shown. ``links`` are made in the sandbox, with their targets: those
+    of the recorded code, and those on the way to a clone. ``opened`` has by each path at which the program finds
+    something of the recorded code where that is here, and ``sources`` so the folders that it imports from."""
+
+    readable: tuple[Path, ...] = ()
+    mapped: Mapping[Path, Path] = field(default_factory=dict)
+    links: Mapping[Path, str] = field(default_factory=dict)
+    clones: frozenset[Path] = frozenset()
+    opened: Mapping[Path, Path] = field(default_factory=dict)
+    sources: Mapping[Path, Path] = field(default_factory=dict)
+    hidden: frozenset[Path] = frozenset()
+    differences: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    modules: frozenset[str] = frozenset()
 
     def shown(self, installed: Mapping[str, Metadata], searched: Collection[Path]) -> dict[str, Metadata]:
         """By name the distributions that the program sees, of those ``installed`` here in the ``searched`` folders."""
         kept = {name: each for name, each in installed.items() if each.place not in self.hidden}
-        places = (path for inside, path in self.mapped.items() if _is_metadata(path) and inside.parent in searched)
-        recorded = (read(path.parent, path, path.suffix) for path in places)
+        places = (path for each in searched if each in self.sources for path in _entries(self.sources[each]))
+        recorded = (read(path.parent, path, path.suffix) for path in places if _is_metadata(path))
         return {each.name: each for each in recorded if not each.leftover} | kept
 
 
-def find(searched: Iterable[Path], bases: Collection[Path]) -> dict[Path, dict[str, Path]]:
+def find(searched: Iterable[Path], own: Collection[Path]) -> dict[Path, dict[str, Path]]:
     """The folders of editable installations, each with the names of what is imported from it, and from where there:
-    those of a search path that are neither the interpreter's own, below ``bases``, nor of wheels, and those that
-    modules there lead to."""
+    those of a search path that are neither the interpreter's ``own``, nor of another environment's wheels, and those
+    that modules there lead to."""
     found: dict[Path, dict[str, Path]] = {}
     for folder in searched:
-        if folder.name not in PACKAGE_FOLDERS and not any(folder.is_relative_to(base) for base in bases):
+        if folder not in own and not _is_of_environment(folder):
             found.setdefault(folder, {}).update(dict.fromkeys(_imported(folder), folder))
         for module, package in _found_by_modules(folder):
             found.setdefault(package.parent, {})[module] = package
     return found
+
+
+def _is_of_environment(folder: Path) -> bool:
+    """Whether a folder has the packages of an environment, or of the system, and is no folder of a repository that is
+    called like one."""
+    if folder.name not in PACKAGE_FOLDERS or len(folder.parents) < 3:
+        return False
+    marks = [folder.parents[2] / name for name in ("pyvenv.cfg", "bin/python3")]
+    return any(mark.is_file() for mark in marks) and not any(tracked([folder.resolve(), *marks]))
 
 
 def _imported(folder: Path) -> Iterator[str]:
@@ -75,18 +100,35 @@ def _imported(folder: Path) -> Iterator[str]:
 
 
 def _found_by_modules(packages: Path) -> Iterator[tuple[str, Path]]:
-    """What modules of setuptools among the installed ``packages`` find, and in which folder; none is executed.
+    """What modules that are imported at each start of Python find, and where; none is executed.
 
-    Source: setuptools 80, ``setuptools.command.editable_wheel``: a module with a table of packages and their folders.
+    Source: setuptools 80, ``setuptools.command.editable_wheel``: a table of modules and their places; so it is in
+    scikit-build-core 0.11, ``scikit_build_core.resources._editable_redirect``; editables 0.5: calls with one each.
     """
-    for module in sorted(packages.glob("__editable___*_finder.py")):
-        try:
-            for node in ast.parse(module.read_bytes()).body:
-                if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "MAPPING" and node.value is not None:
-                    for name, folder in ast.literal_eval(node.value).items():
-                        yield name.partition(".")[0], Path(folder)
-        except (OSError, ValueError, SyntaxError, TypeError, AttributeError):  # of another form: then it shows nothing
+    for lines in packages.glob("*.pth"):
+        for name in _IMPORT.findall(lines.read_bytes()) if lines.is_file() else ():
+            try:
+                nodes = ast.walk(ast.parse((packages / f"{os.fsdecode(name)}.py").read_bytes()))
+            except (OSError, ValueError, SyntaxError):  # elsewhere, or of another form: then it shows nothing
+                continue
+            for node in nodes:
+                if isinstance(node, ast.Dict):
+                    yield from _places(zip(node.keys, node.values, strict=True))
+                elif isinstance(node, ast.Call) and len(node.args) == 2:
+                    yield from _places([(node.args[0], node.args[1])])
+
+
+def _places(pairs: Iterable[tuple[ast.expr | None, ast.expr]]) -> Iterator[tuple[str, Path]]:
+    """The first name and its place, of each module that is said to be at an absolute path."""
+    for name, place in pairs:
+        if not (isinstance(name, ast.Constant) and isinstance(place, ast.Constant)):
             continue
+        if isinstance(name.value, str) and isinstance(place.value, str) and os.path.isabs(place.value):
+            path = Path(place.value)
+            if path.name.endswith(tuple(all_suffixes())):
+                path = path.parent if path.stem == "__init__" else path
+                path = path.parents[name.value.count(".") - 1] if "." in name.value else path
+            yield name.value.partition(".")[0], path
 
 
 def look(
@@ -94,6 +136,7 @@ def look(
     place: Path,
     repositories: Sequence[Path],
     private: Sequence[Path],
+    kept: Sequence[Path],
     *,
     maps: bool,
 ) -> EditableFolders:
@@ -104,37 +147,95 @@ def look(
         place: the private folder with the recorded code.
         repositories: folders that may be in a repository with the recorded commit.
         private: the folders of runs and keys.
+        kept: what else is shown as it is here.
         maps: whether there is a sandbox, which shows one file in the place of another.
 
     Raises SourceError where git does not say what it tracks in one.
     """
     tops = list(_tops(repositories)) if folders else []
     readable: list[Path] = []
-    mapped: dict[Path, Path] = {}
+    sources: dict[Path, Path] = {}
+    clones: dict[Path, Path] = {}
+    links: dict[Path, str] = {}
     hidden: set[Path] = set()
     differences, places = [], []
     modules: set[str] = set()
     for folder, names in folders.items():
-        top = next((top for top in tops if folder.resolve().is_relative_to(top)), None)
-        recorded = None if top is None else place / folder.resolve().relative_to(top)
+        within = _within(folder, tops)
+        recorded = None if within is None else place / within[1]
         metadata = {path for path in _entries(folder) if _is_metadata(path)}
-        is_recorded = recorded is not None and recorded.is_dir()
-        if top is not None and is_recorded:
-            places += [f"{name} from {each.resolve().relative_to(top)}" for name, each in sorted(names.items())]
-        modules |= set() if is_recorded else {*names}
-        if recorded is not None and is_recorded and maps:
-            shown = (path for path in _entries(recorded) if _is_code(path) or _is_metadata(path))
-            mapped |= (of_commit := {folder / path.name: path for path in shown})
-            hidden |= metadata & {*of_commit, *(folder / name for name in _tracked(folder))}
-            readable += sorted(metadata - hidden)
-            continue
+        if within is not None and recorded is not None and recorded.is_dir():
+            places += [_in_words(name, each, tops) for name, each in sorted(names.items())]
+            if maps:
+                sources[folder] = recorded
+                clones[within[0]] = top = within[0].resolve()
+                links |= {step: to for step, to in _steps(folder) if to and top not in step.parents}
+                # by a link of the clone these are of another folder
+                of_link = folder.resolve() != top / within[1]
+                of_commit = {folder / each.name for each in _entries(recorded)}
+                hidden |= metadata & {*of_commit, *(folder / name for name in _tracked(folder))}
+                hidden |= metadata if of_link else set()
+                readable += sorted(metadata - hidden)
+                continue
+        else:
+            modules |= {*names}
         code = [path for path in _entries(folder) if _is_code(path) and _is_harmless(path, private)]
         readable += [*sorted(metadata), *code]
         if folder.resolve() != CODE.resolve():
             differences.append(f"{folder}: an editable installation, taken as it is here")
+    shown = {Path(each) for path in (*kept, *readable, *private) for each in (os.path.abspath(path), path.resolve())}
+    opened = {path: each for top in {*clones.values()} for path, each in _recorded(top, place, shown)}
+    mapped = {path: each for path, each in opened.items() if not each.is_symlink()}
     return EditableFolders(
-        tuple(readable), mapped, frozenset(hidden), tuple(differences), tuple(places), frozenset(modules)
+        tuple(readable),
+        mapped,
+        links | {path: os.readlink(each) for path, each in opened.items() if path not in mapped},
+        frozenset(clones.values()),
+        {
+            written / path.relative_to(top): each
+            for written, top in (*clones.items(), *((top, top) for top in clones.values()))
+            for path, each in opened.items()
+            if top in path.parents
+        },
+        sources,
+        frozenset(hidden),
+        tuple(differences),
+        tuple(places),
+        frozenset(modules),
     )
+
+
+def _within(path: Path, tops: Collection[Path]) -> tuple[Path, Path] | None:
+    """The clone that a path is in, as it is written there, and the path in the clone, which no link of the clone
+    changes: that may be another one in the recorded code."""
+    for written in path.parents if path.resolve() not in tops else [path]:
+        if written.resolve() in tops:
+            return written, path.relative_to(written)
+    top = next((top for top in tops if path.resolve().is_relative_to(top)), None)
+    return None if top is None else (top, path.resolve().relative_to(top))
+
+
+def _in_words(name: str, path: Path, tops: Collection[Path]) -> str:
+    """Where in the recorded code a name is imported from; where a link leads here, too."""
+    within = _within(path, tops)
+    assert within is not None
+    here = os.path.relpath(path.resolve(), within[0].resolve())
+    return f"{name} from {within[1]}" + (f" (here a link to {here})" if here != str(within[1]) else "")
+
+
+def _steps(path: Path) -> Iterator[tuple[Path, str]]:
+    with suppress(SandboxError):  # nothing is there
+        yield from link_steps(path)
+
+
+def _recorded(here: Path, recorded: Path, shown: Collection[Path]) -> Iterator[tuple[Path, Path]]:
+    """By paths below ``here`` the entries of a folder of the recorded code, without those that are ``shown`` anyway."""
+    for entry in _entries(recorded):
+        path = here / entry.name
+        if any(path in each.parents for each in shown):
+            yield from () if entry.is_symlink() else _recorded(path, entry, shown)
+        elif path not in shown:
+            yield path, entry
 
 
 def metadata_of_here(
@@ -153,6 +254,19 @@ def metadata_of_here(
         elif top is not None or project != CODE.resolve():
             others.append(each.name)
     return tuple(as_recorded), tuple(others)
+
+
+def not_read(installed: Iterable[Metadata], folders: Iterable[Path]) -> Iterator[str]:
+    """In words the editable installations of which no folder is among these, as ``find`` answers: who made them writes
+    it in another way."""
+    known = {*map(_project, folders), CODE.resolve()}
+    for each in installed:
+        project = editable_project(each)
+        wheel = each.place / "WHEEL"
+        if project is not None and project.resolve() not in known and wheel.is_file():
+            made = re.search(r"^Generator: *(\S+)", wheel.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+            if (tool := made[1] if made else "an unknown tool") not in _TOOLS_READ:
+                yield f"{each.name}: an editable installation by {tool}, taken as it is here"
 
 
 def _project(folder: Path) -> Path:

@@ -164,7 +164,13 @@ def plan_program(
         environment = program_environment.rebuild_environment(*named, folder, place.place, own=own_run)
     else:
         environment = program_environment.find_environment(
-            *named, place.place, [*repositories, *own], private, own=own_run, maps=execution.sandbox != NO_SANDBOX
+            *named,
+            place.place,
+            [*repositories, *own],
+            private,
+            kept=(*place.shown, *place.mapped, *place.repositories.folders),
+            own=own_run,
+            maps=execution.sandbox != NO_SANDBOX,
         )
     environment = replace(environment, differences=(*launched, *environment.differences))
     return ProgramPlan(
@@ -210,7 +216,7 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
             plan.place.place,
             (*plan.place.shown, *plan.environment.shown, *(path.parent for path in plan.environment.interpreters)),
             plan.environment.importable,
-            {**plan.environment.mapped, **plan.place.mapped},
+            {**plan.environment.editable.opened, **plan.place.mapped},
         ),
     )
     runs, home = RunsFolder(runs.root.absolute()), home.absolute()
@@ -248,7 +254,11 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         secret=str(home.absolute()),
         variables=variables,
         home=_home(plan),
-        mapped={str(inside): str(found) for inside, found in {**environment.mapped, **plan.place.mapped}.items()},
+        mapped={
+            str(inside): str(found) for inside, found in {**environment.editable.mapped, **plan.place.mapped}.items()
+        },
+        links={str(path): target for path, target in environment.editable.links.items()},
+        covered=tuple(map(str, environment.editable.clones)),
         expected=plan.place.expected,
     ).words(_command_file(plan))
     return Command(tuple(words), Path(words[0]), plan.command.name)

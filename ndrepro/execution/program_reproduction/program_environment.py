@@ -21,6 +21,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import distributions
@@ -32,6 +33,7 @@ from ndrepro.execution.program_reproduction.editable_folders import EditableFold
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
 from ndrepro.execution.programs.interpreters import is_python, not_compiled, python_of
+from ndrepro.execution.sandbox.interpreter_paths import installation_paths
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from ndrepro.protocol.program_record import is_below
 from ndrepro.protocol.training_record import installed_distributions, recorded_distributions
@@ -44,9 +46,11 @@ from provenance.formats.digest import file_digest
 from provenance.system_programs import find_program
 
 _NAME, _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
+# started without site, its search path has its own modules alone
 _QUESTION = (
-    "import json, sys; "
-    "print(json.dumps([sys.version.split()[0], sys.path, sys.executable, [sys.base_prefix, sys.base_exec_prefix]]))"
+    "import json, sys; own = sys.path[:]; import site; site.main(); "
+    "own += [*site.getsitepackages(), site.getusersitepackages()]; "
+    "print(json.dumps([sys.version.split()[0], sys.path, sys.executable, own]))"
 )
 _SHOWN_LINES = 6
 _EDITABLE = "metadata and scripts of an editable installation"
@@ -61,12 +65,11 @@ class ProgramEnvironment:
     """Which file is executed, and what differs from the record, in words.
 
     ``interpreters`` are those that it may start; ``searched`` the folders that they import from, editable installations
-    among them, of which ``readable`` and ``mapped`` is shown (``editable_folders``); ``folders`` hold a rebuilt
-    environment, whose programs come first, with its ``packages``. ``programs`` are folders whose programs come next: of
-    the Python that a shim on PATH leads to, which the sandbox does not show. ``unequal`` has those of the differences
-    that are of Python or a distribution, by its name. ``concerns`` are what may be another thing than its distributions
-    say, ``notes`` what no source names, and ``scripts`` which function a console script calls; all in words.
-    ``modules`` are names that it imports from other editable installations than the recorded code's.
+    among them, of which ``readable`` is shown, and what ``editable`` says; ``folders`` hold a rebuilt environment,
+    whose programs come first, with its ``packages``. ``programs`` are folders whose programs come next: of the Python
+    that a shim on PATH leads to, which the sandbox does not show. ``unequal`` has those of the differences that are of
+    Python or a distribution, by its name. ``concerns`` are what may be another thing than its distributions say,
+    ``notes`` what no source names, and ``scripts`` which function a console script calls; all in words.
     """
 
     executable: Path
@@ -77,12 +80,11 @@ class ProgramEnvironment:
     programs: tuple[Path, ...] = ()
     packages: Path | None = None
     readable: tuple[Path, ...] = ()
-    mapped: Mapping[Path, Path] = field(default_factory=dict)
+    editable: EditableFolders = field(default_factory=EditableFolders)
     unequal: Mapping[str, str] = field(default_factory=dict)
     concerns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
-    modules: frozenset[str] = frozenset()
 
     @property
     def importable(self) -> frozenset[str]:
@@ -102,6 +104,7 @@ def find_environment(
     repositories: Sequence[Path],
     private: Sequence[Path],
     *,
+    kept: Sequence[Path] = (),
     own: bool,
     maps: bool,
 ) -> ProgramEnvironment:
@@ -109,7 +112,7 @@ def find_environment(
 
     Args:
         place: the private folder with the recorded code; nothing in it is executed here.
-        repositories, private, maps: as in ``editable_folders.look``.
+        repositories, private, kept, maps: as in ``editable_folders.look``; ``kept`` without the interpreter's.
         own: whether this machine's own key signed the run, so that its paths are the reviewer's own.
 
     Raises UsageError where the command is not found.
@@ -120,34 +123,36 @@ def find_environment(
     answer = ("", (), None, ()) if found is None else _asked(found)
     named = answer[2] or found
     interpreter = Path(of_command) if of_command else named
-    version, searched, _, bases = answer if interpreter in (None, named) else _asked(interpreter)
+    version, searched, _, of_python = answer if interpreter in (None, named) else _asked(interpreter)
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
-    projects = editable_folders.find(folders, bases)
-    found_editable = editable_folders.look(projects, place, repositories, private, maps=maps)
+    projects = editable_folders.find(folders, of_python)
+    interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
+    kept = [*kept, *(path for each in (sys.executable, *interpreters) for path in installation_paths(str(each)))]
+    found_editable = editable_folders.look(projects, place, repositories, private, kept, maps=maps)
     installed = search(searched)
     installed = replace(installed, installed=found_editable.shown(installed.installed, folders))
     unequal = dict(_different_distributions(command, manifest, version, installed))
     scripts = {} if is_below(executable, place) else _scripts(command, executable, searched)
     if command.may_be_of_environment and executable.name in scripts:
         difference = ()  # it calls what the distributions say, which are compared
-    interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
     readable = (*(folder for folder in folders if folder not in projects), *found_editable.readable)
     files = environment_files.look(folders, installed, interpreters)
     as_recorded, others = editable_folders.metadata_of_here(installed.installed.values(), place, repositories)
+    not_read = editable_folders.not_read(installed.installed.values(), projects)
     false_pythons = sorted({each for python in interpreters for each in not_compiled(python.parent)})
     behind = (named.parent,) if named is not None and found is not None and named.parent != found.parent else ()
     return ProgramEnvironment(
         executable,
         interpreters,
-        (*difference, *unequal.values(), *found_editable.differences),
+        (*difference, *unequal.values(), *found_editable.differences, *not_read),
         searched=folders,
         programs=behind,
         readable=readable,
-        mapped=found_editable.mapped,
+        editable=found_editable,
         unequal=unequal,
         concerns=(
             *files.concerns,
-            *_archives(searched, bases),
+            *_archives(searched, of_python),
             *(f"{each}: a script in the place of an interpreter" for each in false_pythons),
             *(f"{name}: {_EDITABLE}, not made from the recorded code" for name in others),
         ),
@@ -157,7 +162,6 @@ def find_environment(
             *_of_the_code(found_editable),
         ),
         scripts=tuple(scripts.values()),
-        modules=found_editable.modules,
     )
 
 
@@ -247,10 +251,10 @@ def _scripts(command: RecordedCommand, executable: Path, searched: Sequence[str]
     return {name: f"{name} is {' and '.join(called)}" for name, called in sorted(found.items())}
 
 
-def _archives(searched: Sequence[str], bases: Collection[Path]) -> Iterator[str]:
+def _archives(searched: Sequence[str], own: Collection[Path]) -> Iterator[str]:
     """What is imported from and is no folder."""
     for place in (Path(each) for each in searched if os.path.isfile(each)):
-        if not any(place.is_relative_to(base) for base in bases):
+        if place not in own:
             yield f"{all_of([place])}: an archive that modules are imported from"
 
 
@@ -285,17 +289,18 @@ def _different_distributions(
 
 
 def _asked(python: Path) -> tuple[str, tuple[str, ...], Path | None, tuple[Path, ...]]:
-    """The version, search path, own file and installation of an interpreter; "" where it does not answer.
+    """The version, search path and file of an interpreter, and the places of its own modules and of its environment's
+    packages; "" where it does not answer.
 
     Raises UsageError where git tracks it.
     """
     expect_untracked(python)
-    asked = subprocess.run([str(python), "-I", "-c", _QUESTION], capture_output=True, text=True)
+    asked = subprocess.run([str(python), "-I", "-S", "-c", _QUESTION], capture_output=True, text=True)
     if asked.returncode:
         return "", (), None, ()
-    version, places, executable, bases = json.loads(asked.stdout)
+    version, places, executable, of_python = json.loads(asked.stdout)
     own = Path(executable) if executable else None
-    return version, tuple(place for place in places if place), own, tuple(map(Path, bases))
+    return version, tuple(place for place in places if place), own, tuple(map(Path, of_python))
 
 
 def _pins(manifest: Manifest) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -72,7 +72,7 @@ class Repetition:
 
     def found(self, path: str) -> str:
         """Where a file is that the program opened by a path."""
-        shown = next((shown for shown in self.mapped if Path(path).is_relative_to(shown)), None)
+        shown = next((each for each in (Path(path), *Path(path).parents) if each in self.mapped), None)
         return path if shown is None else str(self.mapped[shown] / os.path.relpath(path, shown))
 
     @property

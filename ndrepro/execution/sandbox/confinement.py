@@ -46,10 +46,11 @@ class Confinement:
 
     ``hidden`` are folders that stay invisible even where a readable one holds them, but for what is named in them:
     the folder of runs. Of ``secret`` ones, such as the key home, nothing may be named. ``mapped`` are paths inside,
-    with those outside that are shown there, read-only: data that somebody else has at another place. ``home`` is a
-    home folder of the program's alone, empty but for what is named below it; ``None`` for ``/tmp``. ``expected`` is a
-    JSON file with the inode and time of change (ns) of what must be at paths inside, or nothing is started: whoever can
-    write above a path may lead it elsewhere after it was compared.
+    with those outside that are shown there, read-only: data that somebody else has at another place. ``links`` are made
+    where nothing is mounted, with their targets. ``home`` is a home folder of the program's alone, empty but for what
+    is named below it; ``None`` for ``/tmp``. ``expected`` is a JSON file with the inode and time of change (ns) of what
+    must be at paths inside, or nothing is started: whoever can write above a path may lead it elsewhere after it was
+    compared.
     """
 
     readable: tuple[Path, ...]
@@ -59,6 +60,7 @@ class Confinement:
     secret: tuple[Path, ...] = ()
     gpu: bool = False
     mapped: Mapping[Path, Path] = field(default_factory=dict)
+    links: Mapping[Path, str] = field(default_factory=dict)
     home: Path | None = None
     expected: Path | None = None
 
@@ -81,6 +83,7 @@ class Confinement:
         mounts |= {path: ["--tmpfs", str(path)] for path in covers}
         mounts |= {path: ["--bind", str(path), str(path)] for path, target in write if not target}
         mounts |= {path: ["--ro-bind", str(found), str(path)] for path, found in self._mapped(mounts, places, secret)}
+        mounts |= {path: ["--symlink", target, str(path)] for path, target in self.links.items() if path not in mounts}
         mounts |= self._home(mounts)
         mounts |= {Path(name): words for name, words in _private().items()}
         if self.gpu:
@@ -107,13 +110,16 @@ class Confinement:
         return {home: ["--tmpfs", str(home)]}
 
     def _mapped(
-        self, mounts: Collection[Path], hidden: Collection[Path], secret: Collection[Path]
+        self, mounts: Mapping[Path, list[str]], hidden: Collection[Path], secret: Collection[Path]
     ) -> Iterator[tuple[Path, Path]]:
         """``mapped``, resolved. Raises SandboxError where something else is shown at such a path, above or below it."""
         private = [INSIDE.parent, *map(Path, _private())]
         for path, found in self.mapped.items():
             expect_harmless(found, hidden, secret)
-            taken = [each for each in mounts if each == path or each in path.parents or path in each.parents]
+            # what an empty folder covers is not there
+            cover = next((each for each in path.parents if mounts.get(each, [""])[0] == "--tmpfs"), None)
+            above = [each for each in path.parents if cover is None or cover in each.parents]
+            taken = [each for each in mounts if each == path or each in above or path in each.parents]
             taken += [each for each in _OF_THE_MACHINE if each == path or each in path.parents]
             taken += [each for each in private if each == path or path in each.parents]
             taken += [path] if _is_searched(path, self.home) else []

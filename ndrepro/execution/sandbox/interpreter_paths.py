@@ -30,6 +30,11 @@ def package_folders() -> tuple[Path, ...]:
     return existing(Path(entry).resolve() for entry in sys.path if Path(entry).name in PACKAGE_FOLDERS)
 
 
+def installation_paths(python: str) -> list[Path]:
+    """The interpreter's own path and its prefixes. Raises SandboxError."""
+    return [path for path in interpreter_paths(python) if path.name not in PACKAGE_FOLDERS]
+
+
 @functools.cache
 def interpreter_paths(python: str) -> tuple[Path, ...]:
     """The interpreter's own path, its prefixes, and folders of packages elsewhere. Raises SandboxError."""
