@@ -61,14 +61,15 @@ def started_without_hook(event: str, arguments: tuple[typing.Any, ...]) -> str:
     given = os.environ if given is None else given
     variables = {os.fsdecode(name): os.fsdecode(value) for name, value in dict(given).items()}
     popen = event == "subprocess.Popen"
-    path = _path_of(program, variables, os.fsdecode(arguments[2] or "") if popen else "", searched_alone=popen)
+    place = os.fsdecode(arguments[2] or "") if popen else ""
+    path = _path_of(program, variables, place, searched_alone=popen)
     if not path:
         return ""
     folder, name = os.path.split(path)
     name = name if folder in _OF_THE_SYSTEM else ""
     if os.path.realpath(path) == _PYTHON or (name[:6] == "python" and not name[6:].strip(".0123456789")):
-        searched = variables.get(_SEARCHED, "").split(os.pathsep)
-        known = variables.get(_OUTPUT) == _FOLDER and _HERE in searched and not _is_kept_out(words)
+        started = variables.get(_OUTPUT) == _FOLDER and _leads_here(variables.get(_SEARCHED, ""), place)
+        known = started and not _is_kept_out(words)
     else:
         known = name in _TOOLS or (name == "git" and _only_reads(words, variables))
     return "" if known else " ".join([program, *words])[:LETTERS]
@@ -77,7 +78,7 @@ def started_without_hook(event: str, arguments: tuple[typing.Any, ...]) -> str:
 def started_after_change(event: str, arguments: tuple[typing.Any, ...]) -> str:
     """What a change of this process's variables keeps the hook out of, in words; else ""."""
     name, value = os.fsdecode(arguments[0]), os.fsdecode(arguments[1]) if event == "os.putenv" else ""
-    leads_on = value == _FOLDER if name == _OUTPUT else _HERE in value.split(os.pathsep)
+    leads_on = value == _FOLDER if name == _OUTPUT else _leads_here(value, "")
     return "" if name not in (_OUTPUT, _SEARCHED) or leads_on else f"what it started with {name}={value}"[:LETTERS]
 
 
@@ -94,6 +95,18 @@ def _path_of(program: str, variables: dict[str, str], working_folder: str, *, se
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return path
     return "" if all(map(os.path.isabs, paths)) else program
+
+
+def _leads_here(searched: str, working_folder: str) -> bool:
+    """Whether PYTHONPATH leads to the hook, and to no other ``sitecustomize`` before."""
+    for entry in searched.split(os.pathsep):
+        if entry == _HERE:
+            return True
+        folder = os.path.join(working_folder, entry) or os.curdir
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        if os.path.isfile(folder) or any(name.startswith("sitecustomize") for name in names):  # an archive may have it
+            return False
+    return False
 
 
 def _is_kept_out(words: list[str]) -> bool:

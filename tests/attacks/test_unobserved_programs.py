@@ -27,6 +27,7 @@ UNSEEN = {
     "joined letters": "run([sys.executable, '-uI', 'joined letters'])",
     "another Python": "sys.executable = './child.py'; run([sys.executable, 'another Python'])",
     "another list": "run([PYTHON, 'another list'], env={**os.environ, 'NDREPRO_HOOK_OUT': '/nowhere'})",
+    "another hook": "run([PYTHON, 'another hook'], env={**os.environ, 'PYTHONPATH': f'bin:{PATH}'})",
     "settings of git": "run(['git', '-c', 'core.pager=cat', 'log', 'settings of git'])",
     "a variable of git": "run(['git', 'diff', 'a variable of git'], env={**os.environ, 'GIT_EXTERNAL_DIFF': 'sh'})",
     "an editor": "run(['git', 'tag', '-a', 'an editor'])",
@@ -42,7 +43,7 @@ run(['/no/such/program'])
 """
 RUN = """
 import os, subprocess, sys
-PYTHON = sys.executable
+PYTHON, PATH = sys.executable, os.environ['PYTHONPATH']
 def run(words, **options):
     try:
         subprocess.run(words, capture_output=True, **options)
@@ -59,7 +60,7 @@ def test_each_program_that_is_not_known_is_named(tmp_path: Path, monkeypatch: py
     """Before: one whose variables or options were seen to keep the hook out."""
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
     text = "\n".join([RUN, *UNSEEN.values(), "open('out.txt', 'w').write('0.9999')"])
-    files = {"train.py": text, "child.py": CHILD, "bin/uname": "#!/bin/sh\necho 0.9999\n"}
+    files = {"train.py": text, "child.py": CHILD, "bin/uname": "#!/bin/sh\necho 0.9999\n", "bin/sitecustomize.py": ""}
     author = Stranger.make(tmp_path / "a", files)
     run = author.record(sys.executable, "train.py", outputs=("out.txt",))
     problems = [problem for each in read_processes(run.processes) for problem in each.problems]
