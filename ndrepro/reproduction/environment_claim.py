@@ -95,7 +95,7 @@ def _command_unseen(prepared: ProgramPlan, processes: Iterable[ProcessRecord]) -
     # the first line of a script may have options
     own = (argv[1:] if not script else argv[-len(known) :] for argv in (each.argv for each in processes))
     if python is None or all([*argv] != known for argv in own):
-        yield f"{bounded(shlex.join(words), _COMMAND)}, no Python that was seen: what it read and started itself"
+        yield f"{bounded(shlex.join(words), _COMMAND)} (no Python that was seen): what it read and started itself"
 
 
 def _unseen(original: Original) -> Iterator[str]:

@@ -98,7 +98,7 @@ def test_a_command_that_is_no_python_is_named(tmp_path: Path, monkeypatch: pytes
     found = author.reproduce(author.record("sh", "run.sh", outputs=("out.txt",)))
     status, evidence = claims_of(found)["environment"]
     assert (found.verdict, status) == ("identical", "not checked")
-    assert "sh run.sh, no Python that was seen: what it read and started itself" in evidence
+    assert "sh run.sh (no Python that was seen): what it read and started itself" in evidence
 
 
 def test_processes_beyond_those_that_are_listed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
