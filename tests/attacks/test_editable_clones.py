@@ -206,11 +206,12 @@ def test_editable_installations_of_other_tools_are_known_or_named(
 
 
 @needs_sandbox
+@pytest.mark.parametrize("written_as", ["src", "lib"])
 def test_a_folder_that_a_link_leads_to_here_is_the_recorded_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written_as: str
 ) -> None:
     """The clone has moved on: its src is a link to lib, which the recorded commit has, too. Before, lib was executed
-    in the place of src, "identical", every claim "checked"."""
+    in the place of src, "identical", every claim "checked". pip writes where the link leads."""
     author = author_of(tmp_path / "a", **{"lib/mypkg/__init__.py": "", "lib/mypkg/model.py": LATER})
     python = environment(tmp_path / "authors", author.root / "lib")
     run = author.record(str(python), "scripts/train.py", outputs=("o",))
@@ -219,7 +220,11 @@ def test_a_folder_that_a_link_leads_to_here_is_the_recorded_one(
     author.git("add", "src")
     author.git("commit", "-qm", "One folder")
     clone = author.clone()
-    use(monkeypatch, finding(tmp_path / "reviewers", "mypkg", clone / "src/mypkg"))
+    use(monkeypatch, finding(tmp_path / "reviewers", "mypkg", clone / written_as / "mypkg"))
     found = author.reproduce(run, clone=clone)
+    assert statuses(found)["environment"] == "not checked"
+    assert f"{clone}/{written_as}: src is a link that leads there here" in of_environment(found)
+    if written_as == "lib":
+        return
     assert (written(found), found.verdict != "identical") == ("0.6123", True)
     assert "mypkg from src/mypkg (here a link to lib/mypkg)" in of_environment(found)

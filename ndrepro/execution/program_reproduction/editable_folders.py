@@ -30,6 +30,7 @@ from provenance.capture.distribution_metadata import Metadata, read
 from provenance.capture.editable_source import editable_project
 from provenance.errors import SourceError
 from provenance.git.repository import Repository
+from provenance.git.scratch_repository import LINK
 from provenance.git.tracked_paths import tracked
 
 _METADATA = (".egg-info", ".dist-info")
@@ -123,12 +124,16 @@ def _places(pairs: Iterable[tuple[ast.expr | None, ast.expr]]) -> Iterator[tuple
     for name, place in pairs:
         if not (isinstance(name, ast.Constant) and isinstance(place, ast.Constant)):
             continue
-        if isinstance(name.value, str) and isinstance(place.value, str) and os.path.isabs(place.value):
+        if not (isinstance(name.value, str) and isinstance(place.value, str)):
+            continue
+        if all(map(str.isidentifier, name.value.split("."))) and os.path.isabs(place.value):
             path = Path(place.value)
             if path.name.endswith(tuple(all_suffixes())):
                 path = path.parent if path.stem == "__init__" else path
-                path = path.parents[name.value.count(".") - 1] if "." in name.value else path
-            yield name.value.partition(".")[0], path
+                for _ in range(name.value.count(".")):
+                    path = path.parent
+            if path.parent != Path(path.anchor):  # beside it may be anything
+                yield name.value.partition(".")[0], path
 
 
 def look(
@@ -158,7 +163,8 @@ def look(
     clones: dict[Path, Path] = {}
     links: dict[Path, str] = {}
     hidden: set[Path] = set()
-    differences, places = [], []
+    differences: list[str] = []
+    places: list[str] = []
     modules: set[str] = set()
     for folder, names in folders.items():
         within = _within(folder, tops)
@@ -166,6 +172,7 @@ def look(
         metadata = {path for path in _entries(folder) if _is_metadata(path)}
         if within is not None and recorded is not None and recorded.is_dir():
             places += [_in_words(name, each, tops) for name, each in sorted(names.items())]
+            differences += _linked(folder, within[0].resolve(), place)
             if maps:
                 sources[folder] = recorded
                 clones[within[0]] = top = within[0].resolve()
@@ -221,6 +228,17 @@ def _in_words(name: str, path: Path, tops: Collection[Path]) -> str:
     assert within is not None
     here = os.path.relpath(path.resolve(), within[0].resolve())
     return f"{name} from {within[1]}" + (f" (here a link to {here})" if here != str(within[1]) else "")
+
+
+def _linked(folder: Path, top: Path, place: Path) -> Iterator[str]:
+    """Each link that git tracks in a clone, and the recorded code has not, which leads to a folder that is imported
+    from: an installer writes where it leads, and the recorded code is imported from there."""
+    for line in Repository(top).ask("ls-files", "--stage", "-z").split("\0"):
+        mode, _, name = line.partition(" ")
+        if mode == LINK and folder.resolve().is_relative_to((top / name.partition("\t")[2]).resolve()):
+            link = name.partition("\t")[2]
+            if not (place / link).is_symlink():
+                yield f"{folder}: {link} is a link that leads there here, and none in the recorded code"
 
 
 def _steps(path: Path) -> Iterator[tuple[Path, str]]:
