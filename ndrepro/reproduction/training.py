@@ -146,7 +146,8 @@ def claims_of_run(
     manifests = [read_recorded(piece.folder).manifest for piece in repetitions]
     code = code_claim(original.manifest, manifests, image_alone=flagged)
     conditions = conditions_claim(original.manifest, manifests[0])
-    variables = training_variables_claim(original.manifest, manifests[0])
+    # this checkout's own code reads no others than those that are conditions
+    variables = () if plan.execution.code.own else training_variables_claim(original.manifest, manifests[0])
     variables += changes_claim(*(read_json(each.environment) for each in (original.folder, repetitions[0].folder)))
     others = unexpected_claim(original.manifest, manifests[0])
     asserted = asserted_claim(ASSERTED_OF_TRAINING)

@@ -70,9 +70,16 @@ class OpenedFiles:
             return
         kind = _KINDS[bool(flags & os.O_TRUNC)][flags & 3] if isinstance(flags, int) else "r"
         if path.endswith(".pyc"):
+            self._note_bytecode(path, kind)
             path = _source_of(path) if kind == "r" else ""
         if path and not path.startswith(self._left_out):
             self._list(path, kind)
+
+    def _note_bytecode(self, path: str, kind: str) -> None:
+        """Raise OSError where bytecode is read that is not in the folder that was named for it."""
+        place = os.environ.get("PYTHONPYCACHEPREFIX")
+        if place and kind == "r" and path.startswith(self._left_out) and not path.startswith(place):
+            raise OSError(f"bytecode that was there before was read: {path}")
 
     def see_compiled(self, module: str, path: str) -> None:
         """Take note of a compiled module that is loaded."""

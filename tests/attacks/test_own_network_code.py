@@ -25,6 +25,7 @@ from ndrepro.execution.own_sources.network_files import NetworkFiles
 from ndrepro.execution.reproduce.files_beside_data import files_beside_data
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import run
+from ndrepro.protocol.data_record import BY_CONTENT, BY_FILE
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
@@ -103,7 +104,7 @@ def given_data(top: Path, *more: str) -> tuple[Path, RunFolder]:
     repetition.root.mkdir()
     write_json(repetition.request, Request(Experiment.from_name("lenet_bn_1_own"), str(data)).to_json())
     repetition.dataset_listing.write_text(listing([(name, file_digest(data / name)) for name in images]))
-    write_json(repetition.dataset, {**DATASET, "canonical": None})
+    write_json(repetition.dataset, {**DATASET, "canonical": True, "official_by": BY_FILE})
     return data, repetition
 
 
@@ -137,7 +138,7 @@ def test_so_are_those_behind_many_files(tmp_path: Path) -> None:
         os.mknod(data / name)
     entries = ((name, file_digest(data / names[0])) for name in (*names, "train/a/0.png", "test/a/1.png"))
     repetition.dataset_listing.write_text(listing(entries))
-    write_json(repetition.dataset, {**DATASET, "canonical": True})
+    write_json(repetition.dataset, {**DATASET, "canonical": True, "official_by": BY_FILE})
     (claim,) = files_beside_data(tmp_path, repetition)
     assert claim.evidence.startswith("1 file in") and claim.evidence.endswith(": train/a/aux/stem.pt")
 
@@ -147,6 +148,7 @@ def test_so_are_those_in_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)
     data, repetition = given_data(Path(), "aux/stem.pt")
+    write_json(repetition.dataset, {**DATASET, "canonical": None})
     (data / "aux").chmod(0o111)
     user = os.geteuid()
     os.seteuid(user or 65534)  # root may list it
@@ -156,7 +158,7 @@ def test_so_are_those_in_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypa
         os.seteuid(user)
         (data / "aux").chmod(0o755)
     assert beside.evidence.endswith(": aux (a folder that cannot be listed)")
-    assert unread.evidence.startswith("1 of 3: a folder that cannot be listed") and "aux" in unread.evidence
+    assert "not plain text: 1 of 3: a folder that cannot be listed" in unread.evidence and "aux" in unread.evidence
 
 
 def test_so_are_those_behind_links_that_are_the_data_set_s_own(tmp_path: Path) -> None:
@@ -168,6 +170,7 @@ def test_so_are_those_behind_links_that_are_the_data_set_s_own(tmp_path: Path) -
     assert not files_beside_data(tmp_path, repetition), "the control"
     (tmp_path / "train" / "a" / "aux").mkdir()
     (tmp_path / "train" / "a" / "aux" / "stem.pt").write_bytes(b"\0")
+    write_json(repetition.dataset, {**DATASET, "canonical": None})
     beside, unread = files_beside_data(tmp_path, repetition)
     assert beside.evidence.endswith(": train/a/aux/stem.pt") and "stem.pt" in unread.evidence
 
@@ -176,9 +179,10 @@ def test_data_in_one_file_whose_bytes_such_code_may_load_are_named(tmp_path: Pat
     """A further array of it is compiled code. Before: nothing was looked at, since it is no folder."""
     data, repetition = given_data(tmp_path)
     (data / "images.npz").write_bytes(b"PK\3\4\0")
+    write_json(repetition.dataset, {**DATASET, "canonical": None})
     write_json(repetition.request, Request(Experiment.from_name("lenet_bn_1_own"), str(data / "images.npz")).to_json())
     (claim,) = files_beside_data(tmp_path, repetition)
-    assert claim.name == "data that are not plain text" and claim.evidence.startswith("1 of 1: ")
+    assert claim.name == "data as code" and "not plain text: 1 of 1: " in claim.evidence
     assert f"{data}/images.npz" in claim.evidence
 
 
@@ -195,10 +199,14 @@ def test_data_whose_bytes_such_code_may_load_are_named(tmp_path: Path) -> None:
     )
     write_json(repetition.dataset, {**DATASET, "canonical": None})
     (claim,) = files_beside_data(tmp_path, repetition)
-    assert (claim.name, claim.status) == ("data that are not plain text", "not checked")
-    assert claim.evidence.startswith("1 of 2: ") and "train/a/0.png" in claim.evidence
-    write_json(repetition.dataset, {**DATASET, "canonical": True})
-    assert not files_beside_data(tmp_path, repetition), "published data are no author's"
+    assert (claim.name, claim.status) == ("data as code", "not checked")
+    assert "; not plain text: 1 of 2: " in claim.evidence and "train/a/0.png" in claim.evidence
+    (data / "train/a/0.png").write_text("P2\n# print(1)\n")  # text that a network executes
+    (claim,) = files_beside_data(tmp_path, repetition)
+    assert claim.evidence.startswith("2 files that the run's own code may take for code or weights")
+    for by, claims in ((BY_CONTENT, 1), (BY_FILE, 0)):  # packed anew, an archive may hold anything behind its content
+        write_json(repetition.dataset, {**DATASET, "canonical": True, "official_by": by})
+        assert len(files_beside_data(tmp_path, repetition)) == claims
 
 
 def test_a_network_with_bytecode_that_nobody_can_read_does_not_verify(

@@ -38,10 +38,13 @@ def test_a_variable_that_a_repetition_does_not_get_is_a_claim_of_the_verdict(
     told = []
     for folder in (honest.folder, recorded_with(honest.folder, tmp_path, author, CONDA_OF_A_TEST="relu")):
         original = original_of(folder, author)
-        claims = claims_of_run(original, planned(original, author.options), (honest,), ())
-        told.append([each for each in claims if each.name == "variables"])
-    (none, (claim,)) = told
-    assert not none, "the control"
+        for own in (True, False):
+            plan = planned(original, author.options)
+            plan = replace(plan, execution=replace(plan.execution, code=replace(plan.execution.code, own=own)))
+            claims = claims_of_run(original, plan, (honest,), ())
+            told.append([each for each in claims if each.name == "variables"])
+    (*none, (claim,)) = told
+    assert none == [[], [], []], "the control, and this checkout's own code, which reads no such variable"
     assert claim.status == NOT_CHECKED and "CONDA_OF_A_TEST" in claim.evidence
 
 
@@ -57,7 +60,8 @@ def test_one_that_may_move_numbers_is_another_condition(
     assert name in found and name in other_way
     assert name in conditions_claim(then, again).evidence
     assert [each.status for each in training_variables_claim(then, again)] == [NOT_CHECKED]
-    assert not training_variables_claim(again, then), "what a reviewer has is no word of the author's"
+    (claim,) = training_variables_claim(again, then)  # what a reviewer has alone decides as well
+    assert claim.evidence == f"of now alone: {name}"
 
 
 def test_where_the_recorder_put_code_and_caches_is_named_by_what_the_signer_asserts(

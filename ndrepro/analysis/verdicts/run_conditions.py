@@ -170,8 +170,12 @@ def variables_claim(names: Sequence[str], more: Sequence[str] = ()) -> tuple[Cla
 
 
 def training_variables_claim(then: Manifest, again: Manifest) -> tuple[ClaimCheck, ...]:
-    """The same of a training run, by the manifests of it and its repetition."""
-    return variables_claim(of_training_not_given(then.variables, again.variables))
+    """The same of a training run, by the manifests of it and its repetition, which may have others: code of its
+    author's may read any."""
+    lost = of_training_not_given(then.variables, again.variables)
+    more = of_training_not_given(again.variables, then.variables)
+    alone = [name for name in more if name not in then.variables]
+    return variables_claim(lost, [f"of now alone: {all_of(alone)}"] if alone else ())
 
 
 def changes_claim(then: Mapping[str, Any], again: Mapping[str, Any]) -> tuple[ClaimCheck, ...]:

@@ -190,12 +190,14 @@ def _problem(owner: Metadata, row: RecordedFile, cache: DigestCache) -> str:
     if not row.sha256:
         known = not _kind(row.path) or row.path == f"{owner.place.name}/RECORD"
         return "" if known else f"{row.path}: {owner.name} lists it without a SHA-256"
-    with suppress(OSError):  # what is not there is not executed
-        try:
-            return "" if cache.sha256(row.path) == row.sha256 else f"{row.path}: not the file that {owner.name} lists"
-        except DigestError as error:
-            return error.message
-    return ""
+    try:
+        return "" if cache.sha256(row.path) == row.sha256 else f"{row.path}: not the file that {owner.name} lists"
+    except FileNotFoundError:
+        return f"{row.path}: {owner.name} lists it, and it is not there"
+    except OSError as error:
+        return f"{row.path}: {error.strerror}"
+    except DigestError as error:
+        return error.message
 
 
 def _unlisted(folder: Path, listed: Collection[str]) -> list[str]:

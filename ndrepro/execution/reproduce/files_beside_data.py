@@ -1,5 +1,5 @@
 """The claims on what code of the author's may read in the folder of a run's data, other than the data: files beside
-them, which no digest binds, and bytes that are no text, which it may take for code or weights.
+them, which no digest binds, and what it takes of their bytes, or their text, for code or weights.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path, PurePath
 
 from ndrepro.execution.reproduce.unread_files import unread_files
@@ -25,7 +24,7 @@ from provenance.formats.listing import parse
 
 def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck, ...]:
     """The claims on the data's folder, or file; () for nothing, and where all code was this checkout's own, whose
-    readers open nothing else and take their bytes for data alone. Published data are what they are published as.
+    readers open nothing else and take their bytes for data alone. Published files are nobody's code.
 
     Args:
         executed: the code that was rebuilt, or this checkout's.
@@ -48,10 +47,10 @@ def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck
         claims.append(
             claim("files beside the data", None, f"{words} may read them, and no digest binds them: {all_of(found)}")
         )
-    if not DataRecord.read(repetition.dataset).official:
-        for each in unread_files(top, linked, (), ()):
-            words = "; the run's own code may take their bytes for code or weights"
-            claims.append(replace(each, name="data that are not plain text", evidence=each.evidence + words))
+    if not DataRecord.read(repetition.dataset).official_files:
+        words = f"{plural(len(listed), 'file')} that the run's own code may take for code or weights, too"
+        words += "".join(f"; not plain text: {each.evidence}" for each in unread_files(top, linked, (), ()))
+        claims.append(claim("data as code", None, words))
     return tuple(claims)
 
 
