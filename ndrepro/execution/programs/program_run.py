@@ -231,6 +231,7 @@ class _Attempt:
                 {**variables, **hook.variables},
                 self._folder.log,
                 signals,
+                listener,
                 mark,
                 keep_output=STANDARD_OUTPUT in request.outputs,
             )

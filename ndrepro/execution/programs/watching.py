@@ -25,6 +25,7 @@ from ndrepro.execution.programs.process_tree import ProcessTree, command_line
 from provenance.capture.gpu import GpuUse
 from provenance.capture.unavailable import printable
 from provenance.observation.energy import EnergyMeter
+from provenance.observation.note_listener import NoteListener
 from provenance.redaction.redact import redact_arguments
 
 _FOLLOW_SECONDS = 0.5
@@ -56,27 +57,30 @@ def run_program(
     variables: Mapping[str, str],
     log: Path,
     signals: ArrivingSignals,
+    listener: NoteListener,
     mark: str = "",
     *,
     keep_output: bool = False,
 ) -> ProgramEnd:
     """Execute a program in the current folder and wait for its end.
 
-    ``signals`` are not open yet. With a ``mark`` its output is shown as lines that begin with it (``MarkedLines``).
+    ``signals`` are not open yet; what its processes note comes to ``listener``. With a ``mark`` its output is shown as
+    lines that begin with it (``MarkedLines``).
     ``keep_output``: see ``open_ports``.
     Raises OSError where the kernel cannot execute it, or the log cannot be made.
     """
     with ExitStack() as stack:
         stack.enter_context(signals)
         tree = stack.enter_context(ProcessTree([signals.sentinel]))
-        return _Watch(tree, signals, BoundedLog(log)).run(
+        return _Watch(tree, signals, listener, BoundedLog(log)).run(
             executable, words, variables, open_ports(mark, keep_output=keep_output)
         )
 
 
 class _Watch:
-    def __init__(self, tree: ProcessTree, signals: ArrivingSignals, log: BoundedLog) -> None:
+    def __init__(self, tree: ProcessTree, signals: ArrivingSignals, listener: NoteListener, log: BoundedLog) -> None:
         self._tree = tree
+        self._listener = listener
         self._signals = signals
         self._log = log
         self._memory = PeakMemory()
@@ -103,6 +107,7 @@ class _Watch:
             port.started()
             self._selector.register(port.reading, selectors.EVENT_READ, port)
         self._selector.register(self._signals, selectors.EVENT_READ)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._listener)
         self._notice_end()
         while self._tree.status is None:
             self._step(self._memory.seconds_left())
@@ -147,6 +152,8 @@ class _Watch:
             port = key.data
             if port is None:
                 self._take_signals()
+            elif port is self._listener:
+                self._listener.take()
             elif port is self._tree:
                 self._selector.unregister(key.fd)
                 self._tree.reap()
