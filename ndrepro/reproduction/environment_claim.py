@@ -140,7 +140,7 @@ def imports_claim(prepared: ProgramPlan, finished: FinishedProgram) -> tuple[Cla
         finished.imported,
         prepared.words,
         {*prepared.words, *(word for _, word in words), *paths} - {str(folder), *map(str, folder.parents)},
-        prepared.environment.importable,
+        prepared.environment.of_others,
     )
     names = tuple(found)
     return (claim("imports", None, f"of the code, by no file of it: {all_of(names)}"),) if names else ()
@@ -149,5 +149,5 @@ def imports_claim(prepared: ProgramPlan, finished: FinishedProgram) -> tuple[Cla
 def _modules_in_place(prepared: ProgramPlan, imported: Sequence[ImportedModule]) -> Iterator[str]:
     """The modules of the code that the repetition imported in the place of others."""
     place, environment = str(prepared.place.place), prepared.environment
-    found = {*modules_in_place(place, imported, environment.importable, environment.editable.modules)}
+    found = {*modules_in_place(place, imported, environment.of_others, environment.editable.modules)}
     yield from sorted(found | {*modules_before_others(place, imported)})

@@ -31,13 +31,13 @@ def modules_in_place(
 
     Args:
         place: the folder of the code; what is in no folder of packages either, the program made of it.
-        environment: the folders that its interpreter imports from.
+        environment: the folders that its interpreter imports from, but for those of the code.
         editable: names that it imports from editable installations, but for the code's own.
     """
-    compared = [*filter(_is_compared, environment)]
-    names = (name for folder in compared for name in os.listdir(folder) if not name.endswith("-info"))
+    packages = (os.listdir(folder) for folder in environment if _has_packages(folder))
+    names = (name for listed in packages for name in listed if not name.endswith("-info"))
     known = {*sys.stdlib_module_names, *editable, *(name.partition(".")[0] for name in names)} - _OF_EVERY_PROJECT
-    for module in _of_the_code(imported, compared):
+    for module in _of_the_code(imported, environment):
         if (name := module.name.partition(".")[0]) in known:
             yield f"{_shown(_top(module), place)} of the code instead of the installed {name}"
 
@@ -59,7 +59,7 @@ def imported_by_others(
     imported: Iterable[ImportedModule],
     command: Sequence[str],
     words: Iterable[str],
-    environment: Iterable[str],
+    environment: Collection[str],
 ) -> Iterator[str]:
     """Each module of the code that none of its files imported, but Python or an installed package.
 
@@ -68,7 +68,7 @@ def imported_by_others(
         command: the recorded one, whose program may import what it likes, such as pytest the tests.
         words: those of all its processes: of the command, and absolute paths that they name.
     """
-    modules = [*_of_the_code(imported, [*filter(_is_compared, environment)])]
+    modules = [*_of_the_code(imported, environment)]
     known, launched = {*words, *_OF_THE_COMMAND}, _launched(command)
     code = {*known, *(module.path for module in modules)}
     archives = [path for path in code if os.path.isfile(path)]
@@ -87,8 +87,8 @@ def imported_by_others(
             yield f"{_shown(path, place)}, by {importer}"
 
 
-def _of_the_code(imported: Iterable[ImportedModule], compared: Collection[str]) -> Iterator[ImportedModule]:
-    return (module for module in imported if not _is_of(module.path, compared))
+def _of_the_code(imported: Iterable[ImportedModule], environment: Collection[str]) -> Iterator[ImportedModule]:
+    return (module for module in imported if not _is_of(module.path, environment))
 
 
 def _is_of(path: str, tops: Iterable[str]) -> bool:
@@ -139,7 +139,7 @@ def _top(module: ImportedModule) -> str:
     return path
 
 
-def _is_compared(folder: str) -> bool:
+def _has_packages(folder: str) -> bool:
     """Whether an interpreter's own modules are in a folder, or packages; those of the code may be in others."""
     own = os.path.basename(folder) == "lib-dynload" or os.path.isfile(os.path.join(folder, "os.py"))
     return (own or os.path.basename(folder) in PACKAGE_FOLDERS) and os.path.isdir(folder)

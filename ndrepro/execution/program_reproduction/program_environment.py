@@ -92,6 +92,13 @@ class ProgramEnvironment:
         return frozenset(map(str, (*self.searched, *filter(None, [self.packages]))))
 
     @property
+    def of_others(self) -> frozenset[str]:
+        """The folders whose modules are none of the recorded code: all but where an installation of that imports from,
+        and what is shown of other projects that are installed editable."""
+        searched = (folder for folder in self.importable if Path(folder) not in self.editable.sources)
+        return frozenset((*searched, *map(str, self.editable.readable)))
+
+    @property
     def shown(self) -> tuple[Path, ...]:
         """The folders that the program must be able to read."""
         return *self.folders, *self.readable
