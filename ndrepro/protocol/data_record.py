@@ -11,9 +11,6 @@ from ndrepro.protocol.messages import read_json
 from ndrepro.protocol.recorded.training_files import DATASET
 from provenance.formats.strict_json import Field
 
-# which digests say that data are the published ones
-BY_FILE = "md5 of the published files, from torchvision"
-BY_CONTENT = "digests of the uncompressed content"
 LABELLED, PIXELS = "labelled_sha256", "pixels_sha256"
 
 
@@ -25,8 +22,7 @@ class DataRecord:
     epoch's test results: test images, or in their place training images that were ``held_out``. ``official``: whether
     the files are the published ones; ``None`` where that is not known. ``files`` is the SHA-256 of the listing of all
     files, ``contents`` the digests (training, test) of decoded images or of photographs with their labels, by
-    ``LABELLED`` and ``PIXELS``; ``uncompressed`` those of files in archives. ``official_files``: the published ones
-    are the files themselves, and not what is packed in them alone.
+    ``LABELLED`` and ``PIXELS``; ``uncompressed`` those of files in archives.
     """
 
     name: str
@@ -38,7 +34,6 @@ class DataRecord:
     contents: Mapping[str, tuple[str, str]]
     uncompressed: frozenset[str]
     held_out: bool = False
-    official_files: bool = False
 
     @classmethod
     def read(cls, path: Path) -> DataRecord:
@@ -63,7 +58,6 @@ class DataRecord:
             contents={name: _of_splits(found.member(name)) for name in names},
             uncompressed=frozenset(packed.values()),
             held_out="validation_images" in document,
-            official_files=document["canonical"] is True and document.get("official_by") == BY_FILE,
         )
 
 

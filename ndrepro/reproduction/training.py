@@ -48,7 +48,7 @@ def of_training(
             repetitions = _completed(reexecute.execute(original, plan, options, observer))
             judgements = _judged(original, plan, repetitions, options)
             evaluated = _evaluated(original, plan, repetitions[0].folder, judgements, options, permission, observer)
-        beside = files_beside_data(rebuilt.code, repetitions[0].folder)
+        beside = files_beside_data(rebuilt.code, repetitions[0].folder, repetitions[0].data)
     claims = (*evaluated, *unread, *beside, *claims_of_run(original, plan, repetitions, evaluated))
     if is_own_network(original.request.experiment.arch):
         judgements = tuple(replace(each, claims=beside_own_network(each.claims)) for each in judgements)

@@ -217,6 +217,25 @@ def test_another_project_of_the_reviewer_s_shows_its_packages_alone(
     assert any("an editable installation" in line for line in found.plan.differences)
 
 
+def test_links_of_another_project_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The author of a clone made them, as its metadata or modules. Before: shown, with what they lead to."""
+    top, project, private = tmp_path / "a", tmp_path / "projects/theirs", tmp_path / "private"
+    for folder in (project / "theirs", private):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("VALUE = 'theirs'\n")
+    for name in ("x.egg-info", "extra"):
+        (project / name).symlink_to(private)
+    use(monkeypatch, environment(tmp_path / "reviewers", project))
+    text = f"""
+import os, theirs
+shown = [os.path.exists({str(project)!r} + '/' + name) for name in ('theirs', 'x.egg-info', 'extra')]
+open('out.txt', 'w').write(str(shown))
+"""
+    author = Stranger.make(top, {"train.py": text})
+    found = author.reproduce(author.record(outputs=("out.txt",)))
+    assert (Path(found.folders[0]) / "outputs" / "out.txt").read_text() == "[True, False, False]"
+
+
 PROJECT = """
 [build-system]
 requires = ["setuptools"]

@@ -25,7 +25,6 @@ from ndrepro.execution.own_sources.network_files import NetworkFiles
 from ndrepro.execution.reproduce.files_beside_data import files_beside_data
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import run
-from ndrepro.protocol.data_record import BY_CONTENT, BY_FILE
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunFolder
@@ -36,10 +35,6 @@ from provenance.formats.atomic_io import write_json
 from provenance.formats.digest import file_digest, listing
 from provenance.formats.metrics_log import read_scalars
 
-DATASET = {
-    **{"name": "own", "reader": "1", "classes": ["a", "b"], "train_images": 1, "test_images": 1},
-    **{"files": 2, "bytes": 20, "tree_sha256": "ab" * 32},
-}
 NETS = """
 from torch import nn
 from helper import width
@@ -104,29 +99,35 @@ def given_data(top: Path, *more: str) -> tuple[Path, RunFolder]:
     repetition.root.mkdir()
     write_json(repetition.request, Request(Experiment.from_name("lenet_bn_1_own"), str(data)).to_json())
     repetition.dataset_listing.write_text(listing([(name, file_digest(data / name)) for name in images]))
-    write_json(repetition.dataset, {**DATASET, "canonical": True, "official_by": BY_FILE})
     return data, repetition
+
+
+def claims_on(data: Path, repetition: RunFolder, executed: Path | None = None) -> dict[str, str]:
+    """Their evidence by name; each is not checked."""
+    found = files_beside_data(executed or data.parent, repetition, data)
+    assert {each.status for each in found} <= {"not checked"}
+    return {each.name: each.evidence for each in found}
 
 
 def test_files_beside_the_data_that_such_code_may_read_are_named(tmp_path: Path) -> None:
     """Compiled code there is in no record, and may be another one each time. Before: in no claim."""
     data, repetition = given_data(tmp_path, "aux/stem.pt")
     (data / "aux" / "all").symlink_to(data / "train")
-    (claim,) = files_beside_data(tmp_path, repetition)
-    assert claim.status == "not checked" and claim.evidence.startswith("2 files in the data's folder")
-    assert claim.evidence.endswith("aux/all, aux/stem.pt")
-    assert not files_beside_data(CODE, repetition), "this checkout's readers open nothing else"
+    beside = claims_on(data, repetition)["files beside the data"]
+    assert beside.startswith("2 files in the data's folder") and beside.endswith("aux/all, aux/stem.pt")
+    assert not claims_on(data, repetition, CODE), "this checkout's readers open nothing else"
     repetition.network.mkdir()
-    assert files_beside_data(CODE, repetition) == (claim,)
+    assert claims_on(data, repetition, CODE)["files beside the data"] == beside
     shutil.rmtree(data / "aux")
-    assert not files_beside_data(CODE, repetition), "the control"
+    assert [*claims_on(data, repetition)] == ["data as code"], "the control"
 
 
 def test_those_of_a_rare_kind_are_named_first(tmp_path: Path) -> None:
     """Before: behind the names of another data set, of which there was room for some."""
-    _, repetition = given_data(tmp_path, "vgg/stem.pt", *(f"tiny/{number:0100}.jpg" for number in range(40)))
-    (claim,) = files_beside_data(tmp_path, repetition)
-    assert claim.evidence.startswith("41 files in") and ": vgg/stem.pt, tiny/00" in claim.evidence
+    data, repetition = given_data(tmp_path, "vgg/stem.pt", *(f"tiny/{number:0100}.jpg" for number in range(40)))
+    beside, all_files = (claims_on(data, repetition)[name] for name in ("files beside the data", "data as code"))
+    assert beside.startswith("41 files in") and ": vgg/stem.pt, tiny/00" in beside
+    assert all_files.startswith("43 files that the run's own code may take for code or weights: vgg/stem.pt, ")
 
 
 @pytest.mark.slow
@@ -138,9 +139,8 @@ def test_so_are_those_behind_many_files(tmp_path: Path) -> None:
         os.mknod(data / name)
     entries = ((name, file_digest(data / names[0])) for name in (*names, "train/a/0.png", "test/a/1.png"))
     repetition.dataset_listing.write_text(listing(entries))
-    write_json(repetition.dataset, {**DATASET, "canonical": True, "official_by": BY_FILE})
-    (claim,) = files_beside_data(tmp_path, repetition)
-    assert claim.evidence.startswith("1 file in") and claim.evidence.endswith(": train/a/aux/stem.pt")
+    beside = claims_on(data, repetition)["files beside the data"]
+    assert beside.startswith("1 file in") and beside.endswith(": train/a/aux/stem.pt")
 
 
 def test_so_are_those_in_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,65 +148,56 @@ def test_so_are_those_in_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)
     data, repetition = given_data(Path(), "aux/stem.pt")
-    write_json(repetition.dataset, {**DATASET, "canonical": None})
     (data / "aux").chmod(0o111)
     user = os.geteuid()
     os.seteuid(user or 65534)  # root may list it
     try:
-        beside, unread = files_beside_data(tmp_path, repetition)
+        found = claims_on(data, repetition)
     finally:
         os.seteuid(user)
         (data / "aux").chmod(0o755)
-    assert beside.evidence.endswith(": aux (a folder that cannot be listed)")
-    assert "not plain text: 1 of 3: a folder that cannot be listed" in unread.evidence and "aux" in unread.evidence
+    assert found["files beside the data"].endswith(": aux (a folder that cannot be listed)")
+    assert "not plain text: 1 of 3: a folder that cannot be listed" in found["data as code"]
 
 
-def test_so_are_those_behind_links_that_are_the_data_set_s_own(tmp_path: Path) -> None:
+def test_so_are_those_behind_links_at_the_top_of_the_data(tmp_path: Path) -> None:
     """Before: the links alone were named, of an honest data set, too."""
     data, repetition = given_data(tmp_path)
     for name in ("train", "test"):
         (data / name).rename(tmp_path / name)
         (data / name).symlink_to(tmp_path / name)
-    assert not files_beside_data(tmp_path, repetition), "the control"
+    assert [*claims_on(data, repetition)] == ["data as code"], "the control"
     (tmp_path / "train" / "a" / "aux").mkdir()
     (tmp_path / "train" / "a" / "aux" / "stem.pt").write_bytes(b"\0")
-    write_json(repetition.dataset, {**DATASET, "canonical": None})
-    beside, unread = files_beside_data(tmp_path, repetition)
-    assert beside.evidence.endswith(": train/a/aux/stem.pt") and "stem.pt" in unread.evidence
+    found = claims_on(data, repetition)
+    assert found["files beside the data"].endswith(": train/a/aux/stem.pt") and "stem.pt" in found["data as code"]
 
 
-def test_data_in_one_file_whose_bytes_such_code_may_load_are_named(tmp_path: Path) -> None:
-    """A further array of it is compiled code. Before: nothing was looked at, since it is no folder."""
+def test_a_link_below_the_top_is_not_followed_whatever_is_listed(tmp_path: Path) -> None:
+    """The run's own code may have written the list. Before: the reviewer's files were looked through and named."""
     data, repetition = given_data(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("private")
+    (data / "train" / "more").symlink_to(tmp_path / "home")
+    entries = [(name, file_digest(data / "train/a/0.png")) for name in ("train/a/0.png", "test/a/1.png")]
+    entries.append(("train/more/last.pgm", entries[0][1]))
+    repetition.dataset_listing.write_text(listing(entries))
+    found = claims_on(data, repetition)
+    assert "letter" not in str(found) and found["files beside the data"].endswith(": train/more")
+
+
+def test_bytes_and_text_of_data_that_such_code_may_load_are_named(tmp_path: Path) -> None:
+    """An archive of compiled code behind the end of an image, whose pixels stay; a comment of an image that is text; a
+    further array; behind the content of published data. Before: in no claim.
+    """
+    data, repetition = given_data(tmp_path)
+    (data / "train/a/0.png").write_bytes(b"\x89PNG\0")
+    found = claims_on(data, repetition)["data as code"]
+    assert found.startswith("2 files that the run's own code may take for code or weights: ")
+    assert "; not plain text: 1 of 2: " in found and "train/a/0.png" in found.partition("; ")[2]
     (data / "images.npz").write_bytes(b"PK\3\4\0")
-    write_json(repetition.dataset, {**DATASET, "canonical": None})
-    write_json(repetition.request, Request(Experiment.from_name("lenet_bn_1_own"), str(data / "images.npz")).to_json())
-    (claim,) = files_beside_data(tmp_path, repetition)
-    assert claim.name == "data as code" and "not plain text: 1 of 1: " in claim.evidence
-    assert f"{data}/images.npz" in claim.evidence
-
-
-def test_data_whose_bytes_such_code_may_load_are_named(tmp_path: Path) -> None:
-    """An archive of compiled code behind the end of an image, whose pixels stay. Before: in no claim."""
-    data, repetition = tmp_path / "data", RunFolder(tmp_path / "repetition")
-    for name in ("train/a/0.png", "test/a/labels.txt"):
-        (data / name).parent.mkdir(parents=True)
-        (data / name).write_bytes(b"\x89PNG" if name.endswith("png") else b"plain\n")
-    repetition.network.mkdir(parents=True)
-    write_json(repetition.request, Request(Experiment.from_name("lenet_bn_1_own"), str(data)).to_json())
-    repetition.dataset_listing.write_text(
-        listing([(name, file_digest(data / name)) for name in ("train/a/0.png", "test/a/labels.txt")])
-    )
-    write_json(repetition.dataset, {**DATASET, "canonical": None})
-    (claim,) = files_beside_data(tmp_path, repetition)
-    assert (claim.name, claim.status) == ("data as code", "not checked")
-    assert "; not plain text: 1 of 2: " in claim.evidence and "train/a/0.png" in claim.evidence
-    (data / "train/a/0.png").write_text("P2\n# print(1)\n")  # text that a network executes
-    (claim,) = files_beside_data(tmp_path, repetition)
-    assert claim.evidence.startswith("2 files that the run's own code may take for code or weights")
-    for by, claims in ((BY_CONTENT, 1), (BY_FILE, 0)):  # packed anew, an archive may hold anything behind its content
-        write_json(repetition.dataset, {**DATASET, "canonical": True, "official_by": by})
-        assert len(files_beside_data(tmp_path, repetition)) == claims
+    found = claims_on(data / "images.npz", repetition)["data as code"]
+    assert found.startswith("1 file that") and "not plain text: 1 of 1: " in found
 
 
 def test_a_network_with_bytecode_that_nobody_can_read_does_not_verify(

@@ -169,7 +169,7 @@ def look(
     for folder, names in folders.items():
         within = _within(folder, tops)
         recorded = None if within is None else place / within[1]
-        metadata = {path for path in _entries(folder) if _is_metadata(path)}
+        metadata = {path for path in _entries(folder) if _is_metadata(path) and _is_shown(path, private)}
         if within is not None and recorded is not None and recorded.is_dir():
             places += [_in_words(name, each, tops) for name, each in sorted(names.items())]
             differences += _linked(folder, within[0].resolve(), place)
@@ -186,7 +186,7 @@ def look(
                 continue
         else:
             modules |= {*names}
-        code = [path for path in _entries(folder) if _is_code(path) and _is_harmless(path, private)]
+        code = [path for path in _entries(folder) if _is_code(path) and _is_shown(path, private)]
         readable += [*sorted(metadata), *code]
         if folder.resolve() != CODE.resolve():
             differences.append(f"{folder}: an editable installation, taken as it is here")
@@ -328,6 +328,12 @@ def _is_code(path: Path) -> bool:
     if path.name.startswith("."):
         return False
     return any(path.glob("*.py")) or any(path.glob("*/*.py")) if path.is_dir() else path.suffix in (".py", ".so")
+
+
+def _is_shown(path: Path, private: Sequence[Path]) -> bool:
+    """Whether an entry of a folder is one of the project itself, and not what a link leads to, which the author of a
+    clone may have made; and holds no socket."""
+    return path.resolve().is_relative_to(_project(path.parent)) and _is_harmless(path, private)
 
 
 def _is_harmless(path: Path, private: Sequence[Path]) -> bool:

@@ -6,25 +6,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from ndrepro.execution.reproduce.unread_files import unread_files
-from ndrepro.protocol.data_record import DataRecord
+from ndrepro.execution.sandbox.recorded_data import data_paths
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.verdicts import ClaimCheck, claim
-from ndrepro.text.plurals import all_of, plural
+from ndrepro.text.plurals import all_of, bounded, first_of, plural
 from provenance.capture.unavailable import printable
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.formats.folder_tree import files_and_links, walk
 from provenance.formats.listing import parse
 
+_SHOWN, _LETTERS = 20, 1000
 
-def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck, ...]:
-    """The claims on the data's folder, or file; () for nothing, and where all code was this checkout's own, whose
-    readers open nothing else and take their bytes for data alone. Published files are nobody's code.
+
+def files_beside_data(executed: Path, repetition: RunFolder, data: Path | None) -> tuple[ClaimCheck, ...]:
+    """The claims on the folder or file of ``data``; () for digits, and where all code was this checkout's own, whose
+    readers open nothing else and take their bytes for data alone.
+
+    What the data set has is the word of the process in which that code ran: so all files are counted, too.
 
     Args:
         executed: the code that was rebuilt, or this checkout's.
@@ -32,43 +36,40 @@ def files_beside_data(executed: Path, repetition: RunFolder) -> tuple[ClaimCheck
 
     Raises StorageError for folders nested too deeply, DigestError for a listing that is none.
     """
-    request = Request.from_json(read_json(repetition.request))
-    top = Path(request.data) if request.data else None
-    if top is None or not top.exists() or (executed == CODE and not repetition.network.is_dir()):
+    own = executed == CODE and not repetition.network.is_dir()
+    if own or data is None or Request.from_json(read_json(repetition.request)).experiment.dataset == "digits":
         return ()
+    if not data.exists():
+        return (claim("data as code", None, "the data are not at their path any more: nobody looked at their files"),)
     listed = parse(read_bounded(repetition.dataset_listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
-    linked, names = _looked_through(top, listed) if top.is_dir() else ([], [])
-    found = sorted(printable(name) for name in names if name not in listed)
-    kinds = Counter(PurePath(name).suffix for name in found)
-    found.sort(key=lambda name: kinds[PurePath(name).suffix])  # a rare one behind many of another data set
-    claims = []
+    linked, names = _looked_through(data) if data.is_dir() else ([], [data.name])
+    found = _rare_first(name for name in names if name not in listed and data.is_dir())
+    words = f"{plural(len(names), 'file')} that the run's own code may take for code or weights: "
+    words += bounded(first_of(_rare_first(names), _SHOWN), _LETTERS)
+    words += "".join(f"; not plain text: {each.evidence}" for each in unread_files(data, linked, (), ()))
+    claims = [claim("data as code", None, bounded(words))]
     if found:
         words = f"{plural(len(found), 'file')} in the data's folder that the data set does not have; the run's own code"
-        claims.append(
-            claim("files beside the data", None, f"{words} may read them, and no digest binds them: {all_of(found)}")
-        )
-    if not DataRecord.read(repetition.dataset).official_files:
-        words = f"{plural(len(listed), 'file')} that the run's own code may take for code or weights, too"
-        words += "".join(f"; not plain text: {each.evidence}" for each in unread_files(top, linked, (), ()))
-        claims.append(claim("data as code", None, words))
+        words += f" may read them, and no digest binds them: {all_of(found)}"
+        claims.append(claim("files beside the data", None, words))
     return tuple(claims)
 
 
-def _looked_through(top: Path, listed: Collection[str]) -> tuple[list[Path], list[str]]:
-    """The linked folders that the data set has files in, which the run's code is shown; and every name in these and in
-    ``top``: files, other links, and folders that cannot be listed, whose files open by their names all the same.
+def _rare_first(names: Iterable[str]) -> list[str]:
+    """Names fit to be shown, those of rare kinds first: one may be behind many of another data set."""
+    found = sorted(map(printable, names))
+    kinds = Counter(PurePath(name).suffix for name in found)
+    return sorted(found, key=lambda name: kinds[PurePath(name).suffix])
+
+
+def _looked_through(top: Path) -> tuple[list[Path], list[str]]:
+    """The linked folders directly in ``top``, which the run's code is shown; and every name in these and in ``top``:
+    files, other links, and folders that cannot be listed, whose files open by their names all the same.
     """
-    folders = {
-        str(above) for folder in {PurePath(name).parent for name in listed} for above in (folder, *folder.parents)
-    }
-    places, names, closed = [top], list[str](), list[OSError]()
-    for place in places:  # which grow
+    linked = [path for path in data_paths(top)[1:] if path.is_dir()]
+    names, closed = list[str](), list[OSError]()
+    for place in (top, *linked):
         for listing in walk(place, onerror=closed.append):
-            for path in files_and_links(listing):
-                name = os.path.relpath(path, top)
-                if name in folders and os.path.isdir(path):
-                    places.append(Path(path))
-                else:
-                    names.append(name)
+            names += (os.path.relpath(path, top) for path in files_and_links(listing) if Path(path) not in linked)
     unlisted = (f"{os.path.relpath(error.filename, top)} (a folder that cannot be listed)" for error in closed)
-    return places[1:], [*names, *unlisted]
+    return linked, [*names, *unlisted]

@@ -85,7 +85,8 @@ class RunOptions:
 @dataclass(frozen=True)
 class Finished:
     """How a run ended: outcome, the last whole epoch's scores, who signed, the manifest, and what went wrong; and why
-    this checkout's reader did not look at its data before, "" where it did.
+    this checkout's reader did not look at its data before, "" where it did; and where the ``data`` are, whose path may
+    be redacted in the run's files.
     """
 
     folder: RunFolder
@@ -95,6 +96,7 @@ class Finished:
     manifest: Path | None
     error: ProvenanceError | None
     data_unread: str = ""
+    data: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def run(
             # nothing was started: a folder without an entry in the ledger would look like a run
             remove_tree(folder.root, ignore_errors=True)
             raise
-        return replace(_end(attempt, folder, options), data_unread=unread)
+        return replace(_end(attempt, folder, options), data_unread=unread, data=data)
 
 
 def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finished:
@@ -227,7 +229,7 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     request = replace(request, data=str(data), resume_step=start.step)
     with StopRequests() as stops:
         attempt = RunAttempt(folder, request, request.to_json(), options.runs, options.home, observer, stops)
-        return _end(attempt, folder, options)
+        return replace(_end(attempt, folder, options), data=data)
 
 
 def _data_of(folder: RunFolder, request: Request, options: RunOptions) -> Path:

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ndrepro.protocol.data_record import BY_CONTENT, BY_FILE
 from ndrepro.protocol.errors import DataError, NotDownloaded
 from ndrepro.training.data.readers.images import SourceFile, damaged, read_source
 
+BY_FILE = "md5 of the published files, from torchvision"
+BY_CONTENT = "digests of the uncompressed content"
 _CHUNK_BYTES = 1 << 20
 # of a member that is unpacked before its digest is known, and of all; the largest published one, of STL-10, has 221 MB
 _MEMBER_BYTES, _MEMBERS_BYTES = 256 << 20, 512 << 20
