@@ -250,6 +250,17 @@ def recorded_distributions(manifest: Manifest) -> dict[str, RecordedDistribution
     return found
 
 
+def of_no_index(manifest: Manifest) -> tuple[str, ...]:
+    """The recorded distributions that were installed from a folder, a file or a repository, with that, but for editable
+    ones: no index has them, and their source may be of any commit."""
+    found = []
+    for item in manifest.dependencies:
+        origin = (item.annotations or {}).get("origin")
+        if item.distribution is not None and origin is not None and at(origin, "dir_info", "editable") is not True:
+            found.append(f"{' '.join(item.distribution).strip()} ({text(at(origin, 'url')) or 'origin not known'})")
+    return tuple(found)
+
+
 def installed_distributions(captured: Mapping[str, Any]) -> dict[str, RecordedDistribution]:
     """The distributions of a captured environment (``provenance.capture.distributions``), as a manifest has them."""
     found = {}

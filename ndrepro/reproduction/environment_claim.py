@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
+from ndrepro.analysis.verdicts.code_claim import from_elsewhere
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
 from ndrepro.execution.program_reproduction.modules_in_place import (
     imported_by_others,
@@ -65,7 +66,7 @@ def environment_claim(
         lines = [f"which Python ran was not recorded; {ran} now", *lines]
     elif not version:
         lines = ["no Python was seen: of what it, or what it started, ran in nothing was compared", *lines]
-    words = "; ".join([bounded("; ".join(lines)) or words, *given.notes])
+    words = "; ".join([bounded("; ".join(lines)) or words, *given.notes, *from_elsewhere(again)])
     if unseen:  # shells and compilers are common
         words = f"not observed, which by itself is no sign of a fault: {all_of(dict.fromkeys(unseen))}; {words}"
     if others:

@@ -34,6 +34,7 @@ from provenance.formats.digest_cache import DigestCache
 from provenance.redaction.redact import redact_tree
 
 # of the system's package managers; the last holds the host's driver inside of Apptainer
+_SOURCES = ("/usr/src/", "/usr/local/src/")  # where people keep projects
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/nix/store", "/gnu/store", "/.singularity.d/libs")
 # modules that Python imports at each start
 START_MODULES = ("sitecustomize", "usercustomize")
@@ -151,7 +152,7 @@ class _Survey:
         if top is not None:
             # a file that is listed and was replaced is an edited one
             self._sites[top].loaded[path[len(top) :].removesuffix(" (deleted)")] = (path, kind)
-        elif path.startswith(self._known):
+        elif path.startswith(self._known) and not path.startswith(_SOURCES):
             if kind == "library":
                 self.system.add(path)
         elif path.startswith(self._compiler):

@@ -192,6 +192,18 @@ def test_bytecode_of_an_environment_is_not_believed(tmp_path: Path, monkeypatch:
     assert (Path(found.folders[0]) / "outputs" / "o").read_text() == "0.55" and found.verdict != "identical"
 
 
+def test_bytecode_that_is_read_all_the_same_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option of the command takes the private folder for it away. Before: environment and inputs "checked"."""
+    author = Stranger.make(tmp_path / "a", {"train.py": TRAINS})
+    authors, reviewers = (environment(tmp_path / who, "tinystats") for who in ("authors", "reviewers"))
+    for python in (authors, reviewers):
+        subprocess.run([python, "-c", "import tinystats"], check=True)
+    run = author.record(str(authors), "-X", "pycache_prefix=", "train.py", outputs=("o",))
+    use(monkeypatch, reviewers)
+    status, evidence = claim(author.reproduce(run), "inputs")
+    assert status == "not checked" and "bytecode that was there before was read: " in evidence
+
+
 def concerns(python: Path) -> str:
     """What is said of an environment, apart from notes."""
     site = packages(python)
@@ -226,6 +238,14 @@ def test_each_kind_of_file_is_named(tmp_path: Path, wheels: Path, name: str) -> 
     inside = name.removeprefix(f"{SITE}/")
     add(python.parents[1] / name if inside == name else packages(python) / inside, "import os\n")
     assert ADDED[name] in concerns(python)
+
+
+def test_a_listed_file_that_is_missing_is_named(tmp_path: Path, wheels: Path) -> None:
+    """In both environments; the program does without. Before: what is not there is not executed."""
+    make_wheel(wheels, "tinystats", "1.1", MEAN, more={"tinyfast.py": MEAN})
+    python = environment(tmp_path / "env", "tinystats")
+    (packages(python) / "tinyfast.py").unlink()
+    assert concerns(python) == "tinyfast.py: tinystats lists it, and it is not there"
 
 
 def test_links_and_files_without_a_digest_are_named(tmp_path: Path) -> None:
@@ -269,3 +289,15 @@ def test_a_digest_in_hexadecimal_is_that_of_the_file() -> None:
     """As Debian's packages have it; before, every file of theirs was another than listed."""
     sha256 = hashlib.sha256(MEAN.encode()).hexdigest()
     assert RecordedFile("tinystats.py", f"sha256={sha256}").sha256 == sha256
+
+
+def test_a_distribution_of_no_index_is_named(tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed from a folder of the same repository, at another commit. Before: environment "checked", in no claim."""
+    python = environment(tmp_path / "env", "tinystats")
+    (info,) = packages(python).glob("tinystats-*.dist-info")
+    (info / "direct_url.json").write_text('{"url": "file:///srv/project", "dir_info": {}}')
+    use(monkeypatch, python)
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write('0.5')\n"})
+    found = author.reproduce(author.record(str(python), "train.py", outputs=("o",)))
+    words = "not of an index, and maybe of another commit than is recorded: "
+    assert f"{words}tinystats 1.0 (file:///srv/project)" in claim(found, "environment")[1]

@@ -12,8 +12,9 @@ from typing import Any
 
 from ndrepro.analysis.verdicts.reproduction_claims import DATA, EVALUATION, OUTSIDE_DATA
 from ndrepro.protocol.messages import Request
+from ndrepro.protocol.training_record import of_no_index
 from ndrepro.protocol.verdicts import CHECKED, FLAGGED, NOT_CHECKED, ClaimCheck, claim
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import all_of, plural
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.packages import edited_files, foreign_files
 from provenance.capture.unavailable import is_missing
@@ -43,9 +44,15 @@ def code_claim(original: Manifest, repetitions: Sequence[Manifest], *, image_alo
         return claim(UNEDITED, None, "one side has no record of edited library files, or none of loaded code")
     if image_alone:
         return claim(UNEDITED, None, "nothing outside the container image looked, and its author chose the image")
-    return claim(
-        UNEDITED, True, "the files of the libraries are as their RECORDs list them, and nothing else was loaded"
-    )
+    words = "the files of the libraries are as their RECORDs list them, and nothing else was loaded"
+    elsewhere = dict.fromkeys(sentence for manifest in repetitions for sentence in from_elsewhere(manifest))
+    return claim(UNEDITED, True, "; ".join([words, *elsewhere]))
+
+
+def from_elsewhere(manifest: Manifest) -> tuple[str, ...]:
+    """In words the distributions of a run that no index has; () for none."""
+    names = of_no_index(manifest)
+    return (f"not of an index, and maybe of another commit than is recorded: {all_of(names)}",) if names else ()
 
 
 def code_concerns(manifest: Manifest) -> tuple[str, ...]:

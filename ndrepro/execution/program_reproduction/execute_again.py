@@ -239,7 +239,8 @@ def _command_file(plan: ProgramPlan) -> Path:
 
 
 def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder, home: Path) -> Command:
-    environment = plan.environment
+    # where it was recorded may be another commit's code now
+    environment, recorded = plan.environment, [plan.command.top or plan.command.working_folder]
     keys = [_script_keys(plan)] if plan.command.kind == SCRIPT else []
     words = ConfinedCommand(
         kind=plan.execution.sandbox,
@@ -258,7 +259,7 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
             str(inside): str(found) for inside, found in {**environment.editable.mapped, **plan.place.mapped}.items()
         },
         links={str(path): target for path, target in environment.editable.links.items()},
-        covered=tuple(map(str, environment.editable.clones)),
+        covered=tuple(map(str, {*environment.editable.clones, *recorded} - {*plan.place.shown})),
         expected=plan.place.expected,
     ).words(_command_file(plan))
     return Command(tuple(words), Path(words[0]), plan.command.name)

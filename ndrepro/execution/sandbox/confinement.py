@@ -28,6 +28,8 @@ _SYSTEM = (
     # numerical libraries choose their kernels by these, and a run records them
     "/sys/bus /sys/class /sys/dev /sys/devices /sys/fs/cgroup /sys/module"
 )
+# people keep projects there, in containers above all: shown is what is named in them
+_SOURCES = (Path("/usr/src"), Path("/usr/local/src"))
 _GPU_DEVICES = ("nvidia*", "dxg")
 # below the home folder
 _PRIVATE_NAMES = ".ssh .gnupg .aws .azure .config .netrc .kube .docker .mozilla .password-store"
@@ -79,7 +81,7 @@ class Confinement:
         mounts = {path: ["--symlink", target, str(path)] for path, target in (*read, *write) if target}
         mounts |= {path: ["--ro-bind", str(path), str(path)] for path, target in read if not target}
         tops = [path for path, target in read if not target]
-        covers = [path for path in places if path.is_dir() and any(top in path.parents for top in tops)]
+        covers = [path for path in {*places, *_SOURCES} if path.is_dir() and any(top in path.parents for top in tops)]
         mounts |= {path: ["--tmpfs", str(path)] for path in covers}
         mounts |= {path: ["--bind", str(path), str(path)] for path, target in write if not target}
         mounts |= {path: ["--ro-bind", str(found), str(path)] for path, found in self._mapped(mounts, places, secret)}
