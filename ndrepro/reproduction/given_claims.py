@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate
+from pathlib import Path
 
 from ndrepro.analysis.verdicts.run_conditions import variables_claim
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
@@ -116,8 +117,17 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) 
     own = {file.path for file in place.of_environment}
     beyond = opened - recorded - set(map(str, place.mapped.values()))
     listed = {"recorded": recorded - own, "also read now": beyond}
+    if unopened := [data.path for data in prepared.command.data if not _is_opened(data.path, opened, prepared)]:
+        had += f"; of declared data no file was seen to be opened: {all_of(unopened)}"
     names = [f"{what}: {_rare_first(paths)}" for what, paths in listed.items() if paths]
     return claim("inputs", None if doubts else True, bounded("; ".join([had, *doubts, *names])))
+
+
+def _is_opened(data: str, opened: Collection[str], prepared: ProgramPlan) -> bool:
+    """Whether a file of declared data is among those that were ``opened``."""
+    recorded = os.path.normpath(prepared.command.working_folder / data)
+    places = {os.path.normpath(data), recorded, str(prepared.place.mapped.get(Path(recorded), recorded))}
+    return any(path == place or path.startswith(f"{place}{os.sep}") for path in opened for place in places)
 
 
 def _rare_first(paths: Iterable[str]) -> str:

@@ -119,7 +119,7 @@ def test_files_beside_the_data_that_such_code_may_read_are_named(tmp_path: Path)
     repetition.network.mkdir()
     assert claims_on(data, repetition, CODE)["files beside the data"] == beside
     shutil.rmtree(data / "aux")
-    assert [*claims_on(data, repetition)] == ["data as code"], "the control"
+    assert [*claims_on(data, repetition)] == ["files of the machine", "data as code"], "the control"
 
 
 def test_those_of_a_rare_kind_are_named_first(tmp_path: Path) -> None:
@@ -127,7 +127,9 @@ def test_those_of_a_rare_kind_are_named_first(tmp_path: Path) -> None:
     data, repetition = given_data(tmp_path, "vgg/stem.pt", *(f"tiny/{number:0100}.jpg" for number in range(40)))
     beside, all_files = (claims_on(data, repetition)[name] for name in ("files beside the data", "data as code"))
     assert beside.startswith("41 files in") and ": vgg/stem.pt, tiny/00" in beside
-    assert all_files.startswith("43 files that the run's own code may take for code or weights: vgg/stem.pt, ")
+    assert all_files.startswith(
+        "43 files of which its own code may take content, names and attributes for code: vgg/stem.pt, "
+    )
 
 
 @pytest.mark.slow
@@ -166,7 +168,7 @@ def test_so_are_those_behind_links_at_the_top_of_the_data(tmp_path: Path) -> Non
     for name in ("train", "test"):
         (data / name).rename(tmp_path / name)
         (data / name).symlink_to(tmp_path / name)
-    assert [*claims_on(data, repetition)] == ["data as code"], "the control"
+    assert [*claims_on(data, repetition)] == ["files of the machine", "data as code"], "the control"
     (tmp_path / "train" / "a" / "aux").mkdir()
     (tmp_path / "train" / "a" / "aux" / "stem.pt").write_bytes(b"\0")
     found = claims_on(data, repetition)
@@ -193,11 +195,11 @@ def test_bytes_and_text_of_data_that_such_code_may_load_are_named(tmp_path: Path
     data, repetition = given_data(tmp_path)
     (data / "train/a/0.png").write_bytes(b"\x89PNG\0")
     found = claims_on(data, repetition)["data as code"]
-    assert found.startswith("2 files that the run's own code may take for code or weights: ")
+    assert found.startswith("2 files of which its own code may take")
     assert "; not plain text: 1 of 2: " in found and "train/a/0.png" in found.partition("; ")[2]
     (data / "images.npz").write_bytes(b"PK\3\4\0")
     found = claims_on(data / "images.npz", repetition)["data as code"]
-    assert found.startswith("1 file that") and "not plain text: 1 of 1: " in found
+    assert found.startswith("1 file of which") and "not plain text: 1 of 1: " in found
 
 
 def test_a_network_with_bytecode_that_nobody_can_read_does_not_verify(

@@ -22,11 +22,12 @@ from provenance.formats.folder_tree import files_and_links, walk
 from provenance.formats.listing import parse
 
 _SHOWN, _LETTERS = 20, 1000
+_OF_THE_MACHINE = "which files of the system, of the environment and in LD_LIBRARY_PATH its own code read is not known"
 
 
 def files_beside_data(executed: Path, repetition: RunFolder, data: Path | None) -> tuple[ClaimCheck, ...]:
-    """The claims on the folder or file of ``data``; () for digits, and where all code was this checkout's own, whose
-    readers open nothing else and take their bytes for data alone.
+    """The claims on what such code could read: the folder or file of ``data``, and what else a sandbox shows; () where
+    all code was this checkout's own, whose readers open nothing else and take their bytes for data alone.
 
     What the data set has is the word of the process in which that code ran: so all files are counted, too.
 
@@ -37,17 +38,21 @@ def files_beside_data(executed: Path, repetition: RunFolder, data: Path | None) 
     Raises StorageError for folders nested too deeply, DigestError for a listing that is none.
     """
     own = executed == CODE and not repetition.network.is_dir()
-    if own or data is None or Request.from_json(read_json(repetition.request)).experiment.dataset == "digits":
+    if own:
         return ()
+    other = claim("files of the machine", None, _OF_THE_MACHINE)
+    if data is None or Request.from_json(read_json(repetition.request)).experiment.dataset == "digits":
+        return (other,)
     if not data.exists():
-        return (claim("data as code", None, "the data are not at their path any more: nobody looked at their files"),)
+        words = "the data are not at their path any more: nobody looked at their files"
+        return other, claim("data as code", None, words)
     listed = parse(read_bounded(repetition.dataset_listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
     linked, names = _looked_through(data) if data.is_dir() else ([], [data.name])
     found = _rare_first(name for name in names if name not in listed and data.is_dir())
-    words = f"{plural(len(names), 'file')} that the run's own code may take for code or weights: "
+    words = f"{plural(len(names), 'file')} of which its own code may take content, names and attributes for code: "
     words += bounded(first_of(_rare_first(names), _SHOWN), _LETTERS)
     words += "".join(f"; not plain text: {each.evidence}" for each in unread_files(data, linked, (), ()))
-    claims = [claim("data as code", None, bounded(words))]
+    claims = [other, claim("data as code", None, bounded(words))]
     if found:
         words = f"{plural(len(found), 'file')} in the data's folder that the data set does not have; the run's own code"
         words += f" may read them, and no digest binds them: {all_of(found)}"

@@ -172,7 +172,8 @@ def environment_differences(manifest: Manifest, request: Request) -> tuple[str, 
         words = [child_python(request), "-c", script]
         listing = subprocess.run(words, cwd=CODE, capture_output=True, text=True, check=True).stdout
     try:
-        here = installed_distributions(json.loads(listing.splitlines()[-1]))
+        here = installed_distributions(captured := json.loads(listing.splitlines()[-1]))
+        editable = [item["name"] for item in captured["installed"] if "source" in item and item["name"] != "ndrepro"]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # a stranger's image
         raise EngineError(
             f"its python3 does not list what is installed ({type(error).__name__}: {listing[-100:]!r})",
@@ -188,7 +189,7 @@ def environment_differences(manifest: Manifest, request: Request) -> tuple[str, 
             lines.append(f"{name}: {before.version} then, {now.version} now")
         elif now.digest is not None and not before.same_files(now):
             lines.append(f"{name} {now.version}: other files than then")
-    return tuple(lines)
+    return *lines, *(f"{name}: an editable installation, which the sandbox does not show" for name in editable)
 
 
 def limit_differences(manifest: Manifest, request: Request) -> tuple[str, ...]:
