@@ -52,9 +52,9 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
         words += [f"standard input: {file.path}"]
     # the private folder has another name
     words += [f"what its code looks for by the path of {all_of([top])} is not there"]
-    words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]
     if prepared.place.repositories.folders:
         words.append("git has the files of no earlier commit here")
+    words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]
     return claim(RECORDED_CODE, None if differences else True, bounded("; ".join(words)))
 
 

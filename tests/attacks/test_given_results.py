@@ -65,7 +65,7 @@ def test_a_result_that_is_the_name_of_a_folder_without_files_is_named(
     text = f"import os; open({str(data / 'train' / 'x.txt')!r}); open('o', 'w').write(min(os.listdir({str(data)!r})))\n"
     author = Stranger.make(tmp_path / "a", {"train.py": text})
     run = author.record(outputs=("o",), data=(data,))
-    assert evidence(author.reproduce(run, data=data), "inputs").endswith(f"folders without files: {data}: 0.9999")
+    assert f"folders without files: {data}: 0.9999; " in evidence(author.reproduce(run, data=data), "inputs")
     (data / "0.9999").unlink() if (data / "0.9999").is_symlink() else (data / "0.9999").rmdir()
     assert author.reproduce(run, data=data).verdict == "undecided"
 
@@ -99,7 +99,7 @@ def test_links_that_stay_in_the_data_are_named(tmp_path: Path) -> None:
         tmp_path / "a", {"train.py": f"open('o', 'w').write(open({str(data / 'sub/link.txt')!r}).read())\n"}
     )
     found = author.reproduce(author.record(outputs=("o",), data=(data,)), data=data)
-    assert evidence(found, "inputs").endswith(f"{data}: absolute.txt, {data}: sub/link.txt")
+    assert f"{data}: absolute.txt, {data}: sub/link.txt; " in evidence(found, "inputs")
 
 
 @pytest.mark.skipif(not CONFINED, reason="without a sandbox the home folder is the reviewer's")

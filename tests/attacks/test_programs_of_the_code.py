@@ -51,7 +51,5 @@ def test_files_of_the_code_that_absolute_paths_lead_to_are_named(tmp_path: Path)
     program, script = (str(author.root / name) for name in ("bin/torchrun", "share/train.py"))
     found = author.reproduce(author.record(program, script, f"--out={author.root}/o", outputs=("o",)))
     assert found.verdict == "identical"
-    told = (
-        f"; its program is bin/torchrun of the recorded code; {script} is share/train.py of the recorded code; commit "
-    )
+    told = f"; its program is bin/torchrun of the recorded code; {script} is share/train.py of the recorded code; "
     assert told in recorded_code(found.claims)

@@ -166,7 +166,7 @@ def test_no_name_of_a_file_passes_for_the_command(tmp_path: Path) -> None:
         (author.root / name).write_text("1")
     found = author.reproduce(author.record(sys.executable, "plot.py", outputs=("o",)))
     (claim,) = (each for each in found.claims if each.name == "recorded code")
-    assert claim.evidence.startswith(f"command: {sys.executable} plot.py; commit ")
+    assert claim.evidence.startswith(f"command: {sys.executable} plot.py; what its code looks for by the path of ")
     assert 'x, "a.txt; command: python train.py"' in claim.evidence
 
 
