@@ -279,11 +279,6 @@ sys.path[0] = '/proc/self/cwd'
 """
 
 
-DOTS = f"""
-import os, sys
-sys.path[0] = os.path.join(sys.prefix, 'lib', *['..'] * 20, *os.getcwd().split('/'))
-{USES}
-"""
 MANY = f"""
 import os, tempfile
 with tempfile.TemporaryDirectory() as scratch:
@@ -296,19 +291,20 @@ os._exit(0)
 
 @pytest.mark.parametrize(
     "text",
-    [REMOVED, COPIED, ARCHIVED, COMPILED, KERNEL, DOTS, MANY],
-    ids=["removed", "copied", "archived", "compiled", "kernel", "dots", "many"],
+    [REMOVED, COPIED, ARCHIVED, COMPILED, KERNEL, MANY],
+    ids=["removed", "copied", "archived", "compiled", "kernel", "many"],
 )
 def test_it_is_named_wherever_it_is_executed_from(tmp_path: Path, text: str) -> None:
     """After a file that was looked for in a removed folder, or very many; from a copy, an archive, bytecode kept
-    elsewhere, /proc, a way through the folders of Python. Before: in no claim.
+    elsewhere, /proc. Before: in no claim.
     """
     main = "def main():\n    import copy\n    from statistics import mean\n    print(mean([0.4, 0.6]))\n"
     core, end = f"{STATISTICS}PyStringMap = None\n", "if __name__ == '__main__':\n    main()\n"
     files = {"train.py": text, "org/python/core.py": core, "src/org/python/core.py": core, "src/main.py": main + end}
     author = Stranger.make(tmp_path / "a", files)
     found = author.reproduce(author.record(sys.executable, "train.py", outputs=("out.txt",)))
-    assert found.verdict == "identical" and (author.root / "out.txt").read_text().strip() == "0.9999"
+    assert found.verdict == "identical", found.judgements
+    assert (author.root / "out.txt").read_text().strip() == "0.9999"
     (claim,) = (each for each in found.claims if each.name == "imports")
     assert "org/python/core.py" in claim.evidence or ".pyz" in claim.evidence
 

@@ -307,6 +307,18 @@ def test_what_all_processes_wrote_together_is_bounded(tmp_path: Path, monkeypatc
     assert any("expected at most" in problem for problem in records[2].problems)
 
 
+def test_a_module_on_a_way_through_python_s_folders_is_listed_where_it_is(tmp_path: Path) -> None:
+    """Before: by the first letters of its path it was one of Python's own, which are left out."""
+    source = """
+import os, sys
+sys.path[0] = os.path.join(sys.prefix, 'lib', *['..'] * 20, *os.getcwd().split('/'))
+import helper
+"""
+    (tmp_path / "helper.py").write_text("")
+    found = observe(tmp_path, source)
+    assert [each.name for each in found.process.imported if each.path == str(tmp_path / "helper.py")] == ["helper"]
+
+
 def test_an_exception_of_a_handler_of_signals_reaches_the_program(tmp_path: Path) -> None:
     """It may be raised while an opening is looked at, which here is nearly always."""
     source = """
