@@ -48,6 +48,8 @@ class OpenedFiles:
 
     def __init__(self, process: ProcessFile) -> None:
         self._left_out = tuple(_folders_left_out(process.folder))
+        # before what the program reads is noted
+        self._bytecode = os.environ.get("PYTHONPYCACHEPREFIX")
         self.restart(process)
 
     def restart(self, process: ProcessFile) -> None:
@@ -77,8 +79,8 @@ class OpenedFiles:
 
     def _note_bytecode(self, path: str, kind: str) -> None:
         """Raise OSError where bytecode is read that is not in the folder that was named for it."""
-        place = os.environ.get("PYTHONPYCACHEPREFIX")
-        if place and kind == "r" and path.startswith(self._left_out) and not path.startswith(place):
+        own = not self._bytecode or path.startswith(self._bytecode)
+        if not own and kind == "r" and path.startswith(self._left_out):
             raise OSError(f"bytecode that was there before was read: {path}")
 
     def see_compiled(self, module: str, path: str) -> None:

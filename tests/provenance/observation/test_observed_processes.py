@@ -307,6 +307,12 @@ def test_what_all_processes_wrote_together_is_bounded(tmp_path: Path, monkeypatc
     assert any("expected at most" in problem for problem in records[2].problems)
 
 
+def test_what_the_hook_asks_for_is_no_variable_that_the_program_read(tmp_path: Path) -> None:
+    """Before: at each bytecode file that was opened."""
+    found = observe(tmp_path, "import json.tool", variables={"PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode")})
+    assert "PYTHONPYCACHEPREFIX" not in found.process.variables
+
+
 def test_a_module_on_a_way_through_python_s_folders_is_listed_where_it_is(tmp_path: Path) -> None:
     """Before: by the first letters of its path it was one of Python's own, which are left out."""
     source = """
