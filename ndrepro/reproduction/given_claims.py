@@ -25,6 +25,10 @@ from provenance.capture.unavailable import at, text
 
 # of a command in a claim, which has more to say
 _COMMAND = 1000
+_OF_THE_MACHINE = (
+    "which files of the system and of the environment it read, beside modules, and what it took of the names, "
+    "attributes and times of any file, is not compared"
+)
 # of the names of inputs, and of one
 _NAMES, _NAME = 1500, 200
 
@@ -36,6 +40,7 @@ def given_claims(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
         *_unread_files(prepared),
         *_of_no_commit(prepared.place.uncommitted),
         *_other_inputs(tuple(uncompared_inputs(prepared))),
+        claim("files of the machine", None, _OF_THE_MACHINE),
         *variables_claim(prepared.other_variables, prepared.search_path[1]),
     )
 

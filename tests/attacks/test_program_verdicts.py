@@ -93,6 +93,8 @@ def test_an_input_that_the_program_never_opens_is_not_called_read(
     assert "not read this time" in claims["inputs"].evidence and "imagenet.bin" in claims["inputs"].evidence
     assert claims["machine, times, energy and log"].status == "not checked"
     assert claims["conditions"].status == "checked", claims["conditions"].evidence
+    machine = next(each for each in found.claims if each.name == "files of the machine")
+    assert machine.status == "not checked" and "attributes" in machine.evidence, "no digest binds them"
 
 
 def test_data_that_change_while_the_program_runs_are_not_those_that_were_compared(tmp_path: Path) -> None:
