@@ -7,6 +7,8 @@ archive.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +33,10 @@ def capture(prefix: Path) -> dict[str, Any] | None:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             found[file.name] = unavailable(f"{type(error).__name__}: {error}")
     return found
+
+
+def files(prefix: Path) -> Iterator[str]:
+    """The files of an environment that its packages list, as paths below it; none of a list that cannot be read."""
+    for file in sorted((prefix / "conda-meta").glob("*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            yield from map(str, json.loads(file.read_bytes())["files"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import marshal
 import os
 import subprocess
@@ -210,6 +211,12 @@ def concerns(python: Path) -> str:
     return "; ".join(environment_files.look([site], search([str(site)]), [python]).concerns)
 
 
+def notes(python: Path) -> list[str]:
+    """What is noted of one."""
+    site = packages(python)
+    return [*environment_files.look([site], search([str(site)]), [python]).notes]
+
+
 SITE = "lib/python*/site-packages"
 ADDED = {
     f"{SITE}/fastmean.py": "module that no RECORD lists: fastmean.py",
@@ -221,8 +228,10 @@ ADDED = {
     f"{SITE}/first.pth": "module that no RECORD lists: first.pth",
     f"{SITE}/sitecustomize.py": "module that no RECORD lists: sitecustomize.py",
     f"{SITE}/_virtualenv.py": "module that no RECORD lists: _virtualenv.py",
-    "lib/libmean.so": "compiled file that no RECORD lists: libmean.so",
-    "etc/jupyter/jupyter_config.py": "module that no RECORD lists: jupyter/",
+    "lib/libmean.so": "compiled file that no RECORD lists: lib/libmean.so",
+    "etc/jupyter/jupyter_config.py": "module that no RECORD lists: etc/",
+    "opt/fast/libfast.so": "compiled file that no RECORD lists: opt/",
+    f"{SITE}/emptymean/__pycache__/core.cpython-311.pyc": "module that no RECORD lists: emptymean/",
     "bin/python3.99": "program that no RECORD lists: python3.99",
     "bin/tiny": "../../../bin/tiny: not the file that tinystats lists",
 }
@@ -270,7 +279,43 @@ def test_an_environment_of_pip_or_virtualenv_is_of_known_making(tmp_path: Path) 
     add(tmp_path / "env" / "share" / "jupyter" / "kernels" / "own" / "kernel.json", "{}")
     found = environment_files.look([packages(python)], search([str(packages(python))]), [python])
     assert found.concerns == () and "_virtualenv.pth" in found.notes[0]
-    assert "share: 1 other file that no RECORD lists: jupyter/kernels/own/kernel.json" in found.notes[1]
+    assert found.notes[1].endswith("env: 1 other file that no RECORD lists: share/")
+
+
+def test_an_empty_folder_is_a_package(tmp_path: Path) -> None:
+    """``try: import fastmean`` finds it, in neither RECORD. Before: environment "checked"."""
+    python = environment(tmp_path / "env", "tinystats")
+    (packages(python) / "fastmean" / "core").mkdir(parents=True)
+    (packages(python) / "tinystats-1.0.dist-info" / "licenses").mkdir()
+    assert subprocess.run([python, "-c", "import fastmean.core"]).returncode == 0, "the control"
+    assert concerns(python).endswith("site-packages: 1 module that no RECORD lists: fastmean/")
+
+
+def test_what_is_beside_the_packages_of_an_environment_is_named(tmp_path: Path) -> None:
+    """Data of a virtual environment, and what no package of conda's has, which the sandbox shows. Before: in no
+    claim."""
+    python = environment(tmp_path / "env", "tinystats")
+    add(tmp_path / "env/nltk_data/corpora/words", "mean 0.9999")
+    assert notes(python) == [f"{tmp_path}/env: 1 other file that no RECORD lists: nltk_data/"]
+    prefix = tmp_path / "conda"
+    names = ["bin/python3.11", "lib/python3.11/os.py", "lib/python3.11/site-packages/README.txt", "share/tz/UTC"]
+    for name in names:
+        add(prefix / name, "")
+    (prefix / "bin/python").symlink_to("python3.11")
+    add(prefix / "conda-meta/python-3.11.7-0.json", json.dumps({"name": "python", "files": [*names, "bin/python"]}))
+    add(prefix / "conda-meta/damaged.json", "[]")
+    assert notes(prefix / "bin/python") == [], "the control"
+    for name in ("envs/other/bin/python", "share/tz/Mean", "opt/fast/a.so", "opt/fast/b.so", "secret.txt"):
+        add(prefix / name, "")
+    more = "opt/, secret.txt, share/tz/Mean, envs/"
+    assert notes(prefix / "bin/python") == [f"{prefix}: of no package that conda lists: {more}"]
+
+
+def test_what_is_beside_an_installation_of_python_is_named(tmp_path: Path) -> None:
+    for name in ("bin/python3.11", "lib/python3.11/site-packages/README.txt", "nltk_data/corpora/words"):
+        add(tmp_path / "python" / name, "")
+    said = notes(tmp_path / "python/bin/python3.11")
+    assert said == [f"{tmp_path}/python: beside the folders of Python: nltk_data"]
 
 
 def test_an_archive_on_the_search_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,14 @@ Equal RECORDs say that two environments have the same distributions, and not whi
 * programs of distributions may have the names of the machine's;
 * of a file that two distributions list with different content, that of the one installed last is there;
 * a file may have been edited, a library too, or written by a distribution that does not list it;
-* modules, libraries and the programs of a virtual environment may be of no distribution at all.
+* modules, libraries, programs and whatever else an environment has may be of no distribution at all: the sandbox shows
+  all of it. An empty folder, and one with bytecode alone, is a package.
 
 Bytecode in ``__pycache__`` is not looked at, since the repetition reads none. In the system's folders root installs
-packages of another kind, which change files and have no RECORD: that is noted, and what no RECORD lists is counted. Of
-a rebuilt environment, whose author chose every wheel, all this would say too little, and nothing of it is looked at.
+packages of another kind, which change files and have no RECORD: that is noted, and what no RECORD lists is counted.
+What no package of conda's lists is noted, too, and what another installation of Python has beside its usual folders, of
+which nobody lists anything. Of a rebuilt environment, whose author chose every wheel, all this would say too little,
+and nothing of it is looked at.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from pathlib import Path
 from ndrepro.execution.programs.interpreters import is_python, python_of
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.text.plurals import all_of, first_of, plural
+from provenance.capture import conda
 from provenance.capture.distribution_metadata import Metadata, RecordedFile
 from provenance.capture.distributions import DistributionSearch
 from provenance.code.foreign_code import START_MODULES, startup_files
@@ -36,8 +40,13 @@ from provenance.formats.folder_tree import files_and_links, walk
 
 _OUTSIDE = ".."
 _PROGRAMS = "/usr/bin"
-# of a virtual environment, beside its programs: libraries, and what Jupyter executes
-_FOLDERS = ("lib", "etc", "share")
+# which venv, virtualenv and uv make in an environment, beside its programs
+_OF_INSTALLERS = ("pyvenv.cfg", "lib64", ".gitignore", ".lock", "CACHEDIR.TAG")
+# of an installation of Python, or uv's of one
+_OF_INSTALLATION = ("bin", "include", "lib", "lib64", "share", "BUILD")
+# of conda: its own lists, the packages as they were downloaded, other environments
+_CONDA = "conda-meta"
+_OF_CONDA = (_CONDA, "pkgs", "envs")
 _THREADS = 4
 _SHOWN = 5
 _OTHER = "other file"
@@ -73,7 +82,8 @@ def look(folders: Iterable[Path], found: DistributionSearch, pythons: Collection
     """
     folders = list(folders)
     sites = [Path(each) for each in _real(each for each in folders if each.name in PACKAGE_FOLDERS)]
-    environments = _real(each.parents[1] for each in pythons if (each.parents[1] / "pyvenv.cfg").is_file())
+    prefixes = [Path(each) for each in _real(of.parents[1] for each in pythons for of in (each, each.resolve()))]
+    environments = [each for each in prefixes if (each / "pyvenv.cfg").is_file()]
     installed = [*found.installed.values(), *found.shadowed]
     listed = _listed(installed)
     startup = [os.path.join(*_real([each.parent]), each.name) for each in _startup(folders)]
@@ -88,21 +98,19 @@ def look(folders: Iterable[Path], found: DistributionSearch, pythons: Collection
     notes = list(_notes(startup, listed, found.shadowed))
     if changed := _edited(row for row in compared if row[0].folder in of_system):
         notes.append(f"the system changed {plural(len(changed), 'file')}: {first_of(changed, _SHOWN)}")
-    others = [Path(each, name) for each in environments for name in _FOLDERS]
-    for place in (*sites, *others):
-        names = _unlisted(place, listed)
-        if place in others:
-            names = [name for name in names if not any((place / name).is_relative_to(site) for site in sites)]
-        kinds = _by_kind(place, names, startup)
+    apart = {*map(str, sites), *(str(each / "bin") for each in environments)}
+    for place in (*sites, *environments):
+        kinds = _by_kind(place, _unlisted(place, listed, apart), startup)
         if _is_of_system(place):
             notes += _uncompared(place, installed, kinds)
             continue
         if further := kinds.pop(_OTHER, []):
-            notes.append(_no_record(place, _OTHER, further))
+            notes.append(_no_record(place, _OTHER, _outermost(place, further, listed)))
         concerns += [_no_record(place, kind, _outermost(place, several, listed)) for kind, several in kinds.items()]
-    for folder in (Path(each, "bin") for each in environments):
+    for folder in (each / "bin" for each in environments):
         names = [name for name in _unlisted(folder, listed) if not _is_made(folder / name, pythons)]
         concerns += [_no_record(folder, "program", names)] if names else []
+    notes += (words for each in prefixes if each not in environments for words in _beside(each, listed, sites))
     return EnvironmentFiles(tuple(concerns), tuple(notes))
 
 
@@ -121,7 +129,7 @@ def _contradiction(path: str, rows: Sequence[_Row]) -> str:
     return ""
 
 
-def _is_compared(path: str, row: RecordedFile, environments: Iterable[str], startup: Collection[str]) -> bool:
+def _is_compared(path: str, row: RecordedFile, environments: Iterable[Path], startup: Collection[str]) -> bool:
     if path.endswith(".pth"):
         return path in startup
     return not row.path.startswith(_OUTSIDE) or any(Path(path).is_relative_to(each) for each in environments)
@@ -200,10 +208,44 @@ def _problem(owner: Metadata, row: RecordedFile, cache: DigestCache) -> str:
         return error.message
 
 
-def _unlisted(folder: Path, listed: Collection[str]) -> list[str]:
-    """What no RECORD lists of the files below a folder and the links to folders, but for bytecode; sorted."""
-    paths = (path for listing in walk(folder) for path in files_and_links(listing) if path not in listed)
-    return sorted(os.path.relpath(path, folder) for path in paths if not _BYTECODE.search(path))
+def _unlisted(folder: Path, listed: Collection[str], apart: Collection[str] = ()) -> list[str]:
+    """What no RECORD lists of the files below a folder and the links to folders, but for bytecode and what is in the
+    folders ``apart``; where packages are, also the folders with nothing else in them; sorted."""
+    top = str(folder)
+    names: list[str] = []
+    empty: dict[str, None] = {}
+    for listing in walk(folder):
+        at, below, _ = listing
+        below[:] = [each for each in below if os.path.join(at, each) not in apart]
+        paths = [path for path in files_and_links(listing) if not _BYTECODE.search(path)]
+        names += (path for path in paths if path not in listed)
+        empty[at] = None
+        while paths and at != top:
+            empty.pop(at, None)
+            at = os.path.dirname(at)
+    empty.pop(top, None)
+    if folder.name in PACKAGE_FOLDERS:
+        names += (f"{each}/" for each in empty if os.path.dirname(each) not in empty and _is_importable(each, top))
+    return sorted(path[len(top) + 1 :] for path in names)
+
+
+def _is_importable(folder: str, top: str) -> bool:
+    names = os.path.relpath(folder, top).split(os.sep)
+    return names[-1] != "__pycache__" and all(map(str.isidentifier, names))
+
+
+def _beside(prefix: Path, listed: Collection[str], sites: Collection[Path]) -> Iterator[str]:
+    """What an installation of Python has beside its own files, which the sandbox shows, too; not of the system's."""
+    if not (prefix / _CONDA).is_dir():
+        names = [each.name for each in sorted(prefix.iterdir()) if each.name not in _OF_INSTALLATION]
+        if names and not prefix.is_relative_to("/usr") and str(prefix) != prefix.anchor:
+            yield f"{prefix}: beside the folders of Python: {all_of(names)}"
+        return
+    known = {*listed, *(str(prefix / name) for name in conda.files(prefix))}
+    names = _unlisted(prefix, known, {*map(str, sites), *(str(prefix / name) for name in _OF_CONDA)})
+    names = [*_outermost(prefix, names, known), *(f"{name}/" for name in _OF_CONDA[1:] if (prefix / name).is_dir())]
+    if names:
+        yield f"{prefix}: of no package that conda lists: {all_of(names)}"
 
 
 def _kind(name: str) -> str:
@@ -216,7 +258,12 @@ def _by_kind(folder: Path, names: Iterable[str], startup: Collection[str]) -> di
     made = _OF_VIRTUALENV if str(folder / _OF_VIRTUALENV[0]) in startup else ()
     for name in names:
         path = folder / name
-        if name == _OF_PYTHON or name in made or (path.suffix == ".pth" and str(path) not in startup):
+        if (
+            name == _OF_PYTHON
+            or name in made
+            or name in _OF_INSTALLERS
+            or (path.suffix == ".pth" and str(path) not in startup)
+        ):
             continue  # what other .pth files lead to is on the search path
         module = path.suffix == ".pth" or path.is_dir()
         found.setdefault("module" if module else _kind(name) or _OTHER, []).append(name)
