@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sysconfig
@@ -311,3 +312,37 @@ def test_metadata_of_the_installation_here_are_named(
     assert f"{words}{' here' if honest else ', not made from'}" in claims["environment"].evidence
     if command != ("python", "train.py"):
         assert f"fit is mypkg.{'train' if honest else 'report'}:main of mypkg" in claims["recorded code"].evidence
+
+
+@needs_sandbox
+@pytest.mark.parametrize("tool", ["a folder", "setuptools"])
+def test_what_was_built_in_the_clone_here_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str) -> None:
+    """The code falls back without it, as where the author had no compiler. Before: "environment" checked, and in no
+    claim."""
+    falls_back = "try:\n    from mypkg.fast import mean\nexcept ImportError:\n    mean = 0.9999\n"
+    trains = "import mypkg\nopen('o', 'w').write(str(mypkg.mean))\n"
+    ignored = "*.so\n*.egg-info\n_version.py\n"
+    files = {"pyproject.toml": THEN, "src/mypkg/__init__.py": falls_back, "train.py": trains, ".gitignore": ignored}
+    author = Stranger.make(tmp_path / "a", files)
+    clone = author.clone()
+    authors, reviewers = (
+        environment(tmp_path / name, place / "src") if tool == "a folder" else installed(tmp_path / name, place)
+        for name, place in {"authors": author.root, "reviewers": clone}.items()
+    )
+    run = author.record(str(authors), "train.py", outputs=("o",))
+    use(monkeypatch, reviewers)
+
+    def of_environment() -> tuple[str, str]:
+        shutil.rmtree(clone / "runs", ignore_errors=True)
+        claims = author.reproduce(run, clone=clone).judgements[0].claims
+        return next((each.status, each.evidence) for each in claims if each.name == "environment")
+
+    (clone / "src/mypkg/scratch.pyc").write_bytes(b"")
+    before, words = of_environment()
+    assert before == "checked" and "not shown" not in words, words
+    (clone / "src/mypkg/_version.py").write_text("")
+    status, words = of_environment()
+    assert status == "checked" and f"here alone and not shown: {clone}/src/mypkg/_version.py" in words, words
+    (clone / "src/mypkg/fast.abi3.so").write_bytes(b"")
+    status, words = of_environment()
+    assert status == "not checked" and f"built here and not shown: {clone}/src/mypkg/fast.abi3.so" in words, words

@@ -17,7 +17,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.machinery import all_suffixes
+from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, all_suffixes
 from pathlib import Path
 
 from ndrepro.execution.program_reproduction.data_elsewhere import digest_of
@@ -45,7 +45,8 @@ _TOOLS_READ = ("setuptools", "bdist_wheel")
 class EditableFolders:
     """What the program is shown of them: ``readable`` as it is here, ``mapped`` from elsewhere (path in the sandbox ->
     path here), and not the metadata ``hidden``; in words what of it is not the recorded code, and where in the recorded
-    code the others import from; and the names of the ``modules`` that are imported from there.
+    code the others import from; the names of the ``modules`` that are imported from there; and paths of those that were
+    ``built`` or generated in the work trees here, and are not shown.
 
     Of ``clones``, work trees, nothing but that is shown. ``links`` are made in the sandbox, with their targets: those
     of the recorded code, and those on the way to a clone. ``opened`` has by each path at which the program finds
@@ -61,6 +62,12 @@ class EditableFolders:
     differences: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     modules: frozenset[str] = frozenset()
+    built: tuple[Path, ...] = ()
+
+    @property
+    def compiled(self) -> tuple[Path, ...]:
+        """Those of the modules that were built which are machine code."""
+        return tuple(each for each in self.built if each.name.endswith(tuple(EXTENSION_SUFFIXES)))
 
     def shown(self, installed: Mapping[str, Metadata], searched: Collection[Path]) -> dict[str, Metadata]:
         """By name the distributions that the program sees, of those ``installed`` here in the ``searched`` folders."""
@@ -166,6 +173,7 @@ def look(
     differences: list[str] = []
     places: list[str] = []
     modules: set[str] = set()
+    built: set[Path] = set()
     for folder, names in folders.items():
         within = _within(folder, tops)
         recorded = None if within is None else place / within[1]
@@ -183,6 +191,9 @@ def look(
                 hidden |= metadata & {*of_commit, *(folder / name for name in _tracked(folder))}
                 hidden |= metadata if of_link else set()
                 readable += sorted(metadata - hidden)
+                built |= {
+                    each for each in _untracked(folder, names, top) if not (place / each.relative_to(top)).exists()
+                }
                 continue
         else:
             modules |= {*names}
@@ -209,6 +220,7 @@ def look(
         tuple(differences),
         tuple(places),
         frozenset(modules),
+        tuple(sorted(built)),
     )
 
 
@@ -313,6 +325,16 @@ def _tops(repositories: Iterable[Path]) -> Iterator[Path]:
 def _tracked(folder: Path) -> Iterator[str]:
     """The names of what git tracks at or below a folder, as far as they are in it."""
     return (name.partition("/")[0] for name in Repository(folder).ask("ls-files", "-z").split("\0") if name)
+
+
+def _untracked(folder: Path, names: Mapping[str, Path], top: Path) -> Iterator[Path]:
+    """The modules that git does not track in a clone, of those that are imported from one of its folders."""
+    of_folder = (path for path in _entries(folder) if names.get(path.name.partition(".")[0]) == folder)
+    paths = [path.resolve() for path in (*of_folder, *names.values()) if path != folder]
+    words = [f":(literal){path.relative_to(top)}" for path in paths if path.is_relative_to(top)]
+    for name in Repository(top).ask("ls-files", "--others", "-z", "--", *words).split("\0") if words else ():
+        if name.endswith(tuple(all_suffixes())) and not name.endswith(tuple(BYTECODE_SUFFIXES)):
+            yield top / name
 
 
 def _entries(folder: Path) -> list[Path]:

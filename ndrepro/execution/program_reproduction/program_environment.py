@@ -162,10 +162,12 @@ def find_environment(
             *_archives(searched, of_python),
             *(f"{each}: a script in the place of an interpreter" for each in false_pythons),
             *(f"{name}: {_EDITABLE}, not made from the recorded code" for name in others),
+            *(f"built here and not shown: {path}" for path in found_editable.compiled),
         ),
         notes=(
             *files.notes,
             *(f"{name}: {_EDITABLE} here" for name in as_recorded),
+            *_not_tracked(found_editable),
             *_of_the_code(found_editable),
         ),
         scripts=tuple(scripts.values()),
@@ -268,6 +270,11 @@ def _archives(searched: Sequence[str], own: Collection[Path]) -> Iterator[str]:
 def _of_the_code(found: EditableFolders) -> Iterator[str]:
     if found.places:
         yield f"editable installations here import, of the recorded code, {all_of(found.places)}"
+
+
+def _not_tracked(found: EditableFolders) -> Iterator[str]:
+    if names := [path for path in found.built if path not in found.compiled]:
+        yield f"here alone and not shown: {all_of(names)}"
 
 
 def _is_own(path: Path) -> bool:
