@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from provenance.errors import SourceError
-from provenance.system_programs import find_program, system_variables
+from provenance.system_programs import find_git, system_variables
 
 _SETTINGS = {
     "core.fsmonitor": "false",
@@ -246,14 +246,15 @@ _SILENT = "no reason given"
 
 
 def _executable() -> str:
-    found = find_program(os.environ.get("GIT_PYTHON_GIT_EXECUTABLE") or "git")
+    found = find_git(os.environ.get("GIT_PYTHON_GIT_EXECUTABLE") or "git")
     if found is None:
         raise _missing_git()
     return found
 
 
 def _missing_git() -> SourceError:
-    return SourceError("git is not installed", "install git, so that a run can name its commit")
+    cure = "install git outside of any repository, so that a run can name its commit"
+    return SourceError("git is not installed", cure)
 
 
 def _source_error(folder: Path, arguments: tuple[str, ...], errors: str) -> SourceError:

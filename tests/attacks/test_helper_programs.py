@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from ndrepro.execution.containers import apptainer, docker_engine
 from ndrepro.execution.environments import gpu_fit
 from ndrepro.execution.environments.gpu_fit import ask_torch
-from ndrepro.execution.environments.interpreters import uv_variables
+from ndrepro.execution.environments.interpreters import uv_executable, uv_variables
 from ndrepro.execution.programs.interpreters import python_of
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.sandbox.sandbox import BUBBLEWRAP, why_not
@@ -27,8 +28,9 @@ from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.study.study import StudyRun
 from provenance.errors import ProvenanceError
+from provenance.git.helper_programs import find_program
 from provenance.git.repository import Repository
-from provenance.system_programs import find_program, system_variables
+from provenance.system_programs import find_git, programs_on_path, system_variables
 
 NAMES = ("git", "bwrap", "podman", "apptainer", "singularity", "uv", "sbatch", "scontrol", "python3.99")
 
@@ -65,6 +67,49 @@ def test_no_program_of_a_relative_entry_is_started(clone: Path) -> None:
     assert python_of(clone / "script") is None
     assert uv_variables()["PATH"] == "", "nor does a helper look there"
     assert not (clone / "escaped").exists()
+
+
+@pytest.mark.parametrize("how", ["a program", "a link to one", "a folder that is a link"])
+def test_no_program_that_git_tracks_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """An environment that was made in the clone is active, and has what a commit put there. Before: started while
+    planning."""
+    programs = tmp_path / "clone" / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    folder = programs if how == "a program" else tmp_path / "bin"
+    folder.symlink_to(programs) if how == "a folder that is a link" else folder.mkdir(exist_ok=True)
+    for name in NAMES:
+        (programs / name).write_text('#!/bin/sh\necho "$0" >> "$ESCAPED"\n')
+        (programs / name).chmod(0o755)
+        if how == "a link to one":
+            (folder / name).symlink_to(programs / name)
+    monkeypatch.setenv("ESCAPED", str(tmp_path / "escaped"))
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    assert find_git("git") == str(folder / "git"), "the control: it is no repository yet"
+    git = next(path for path in programs_on_path("git") if Path(path).parent != folder)
+    subprocess.run([git, "init", "-q", tmp_path / "clone"], check=True)
+    assert find_program("uv") == str(folder / "uv"), "the control: nothing is tracked"
+    assert find_git("git") == git, "of one in a work tree nobody can ask"
+    subprocess.run([git, "-C", tmp_path / "clone", "add", "-f", "."], check=True)
+    assert not any((path or "").startswith(str(tmp_path)) for path in map(find_program, NAMES))
+    if how != "a link to one":
+        assert str(folder) not in uv_variables()["PATH"].split(os.pathsep)
+    monkeypatch.setenv("HOME", str(tmp_path / "clone"))
+    assert find_git("git") == str(folder / "git"), "a repository of one's own settings"
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_a_uv_that_git_tracks_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``python -m venv`` keeps what is there, and this project may be installed in an environment in the clone."""
+    beside = tmp_path / "clone/.venv/bin/uv"
+    beside.parent.mkdir(parents=True)
+    beside.write_text("#!/bin/sh\n")
+    beside.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(beside.with_name("python")))
+    subprocess.run(["git", "init", "-q", tmp_path / "clone"], check=True)
+    assert uv_executable() == beside, "the control"
+    subprocess.run(["git", "-C", tmp_path / "clone", "add", "-f", "."], check=True)
+    with suppress(NdreproError):  # there may be another one on the PATH
+        assert uv_executable() != beside
 
 
 def test_a_module_torch_in_the_current_folder_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

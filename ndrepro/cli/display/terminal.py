@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ndrepro.text.visible import visible
-from provenance.system_programs import find_program
+from provenance.system_programs import find_any_program
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -161,7 +161,7 @@ def hanging(text: str, indent: int) -> str:
 def program() -> str:
     """What to type to run this program again, as shell words: its name if the shell finds this very one by it."""
     beside = Path(sys.executable).with_name("ndrepro")
-    found = find_program("ndrepro")
+    found = find_any_program("ndrepro")
     if found and beside.is_file() and os.path.samefile(found, beside):
         return "ndrepro"
     if beside.is_file():

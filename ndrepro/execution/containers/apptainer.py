@@ -25,7 +25,7 @@ from ndrepro.execution.containers.container_spec import Enclosure, Image
 from ndrepro.protocol.errors import EngineError, ImageError, UsageError
 from provenance.errors import StorageError
 from provenance.formats.digest import file_digest
-from provenance.system_programs import find_program, system_variables
+from provenance.git.helper_programs import find_program, helper_variables
 
 _NAMES = ("apptainer", "singularity")
 # variables of Apptainer that are let through, separated by commas
@@ -125,7 +125,7 @@ def _variables(inside: Mapping[str, str]) -> dict[str, str]:
     kept = {*_passed(), *_PLACES}
     outside = {
         name: value
-        for name, value in system_variables(os.environ).items()
+        for name, value in helper_variables(os.environ).items()
         if not name.startswith(_WITHHELD) and (name in kept or not name.startswith(_OWN))
     }
     # SingularityCE hands in no other's; the home folder inside is Apptainer's own, in memory

@@ -31,7 +31,7 @@ from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EngineError, ImageError
 from provenance.errors import StorageError
 from provenance.formats.folder_tree import remove_tree
-from provenance.system_programs import find_program, system_variables
+from provenance.git.helper_programs import find_program, helper_variables
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -308,7 +308,7 @@ def _serve() -> str:
     with Path(folder, "log").open("wb") as log:
         service = subprocess.Popen(
             words,
-            env=system_variables(variables),
+            env=helper_variables(variables),
             # a container that is out of memory leaves an empty file there
             cwd=folder,
             stdin=subprocess.DEVNULL,

@@ -23,7 +23,7 @@ from ndrepro.execution.containers.bounded_answer import answer
 from ndrepro.execution.containers.container_spec import Enclosure, Image
 from ndrepro.protocol.errors import EngineError, ImageError, UsageError
 from provenance.formats.digest import file_digest
-from provenance.system_programs import find_program, system_variables
+from provenance.git.helper_programs import find_program, helper_variables
 
 # runs the command that it is given, in place of the image's own entry point
 _RUNNER = Path(__file__).with_name("enroot_command.sh")
@@ -101,7 +101,7 @@ def _mount(path: Path, mode: str) -> str:
 def _variables() -> dict[str, str]:
     """This process's variables for the command itself."""
     kept = {f"ENROOT_{place}" for place in _PLACES}
-    outside = system_variables(os.environ)
+    outside = helper_variables(os.environ)
     # where keys and their passphrases lie is none of the container's business
     return {
         **{

@@ -22,8 +22,8 @@ from ndrepro.protocol.project_folders import CODE
 from provenance.capture import source
 from provenance.capture.unavailable import is_missing
 from provenance.errors import ProvenanceError, SourceError
+from provenance.git.helper_programs import find_program
 from provenance.git.repository import Repository
-from provenance.system_programs import find_program
 
 _GIGABYTE = 10**9
 _TOLD = 3  # packages by name, of any number that are not as they should be

@@ -17,8 +17,8 @@ from pathlib import Path
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
 from provenance.formats.folder_tree import temporary_folder
+from provenance.git.helper_programs import find_program, helper_variables, is_tracked
 from provenance.git.tracked_paths import tracked
-from provenance.system_programs import find_program, system_variables
 
 # Where Debian's and Red Hat's families keep the certificate authorities of the machine.
 _AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -31,9 +31,11 @@ _WHO_ARE_YOU = (
 
 
 def uv_executable() -> Path:
-    """The uv of this environment (it is in requirements.lock), else the PATH's; raises MissingExtra."""
+    """The uv of this environment (it is in requirements.lock), unless git tracks it, else the PATH's; raises
+    MissingExtra."""
     beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.is_file() else find_program("uv")
+    own = beside.is_file() and not is_tracked(str(beside))
+    found = str(beside) if own else find_program("uv")
     if found is None:
         raise extras.missing("uv")
     return Path(found)
@@ -41,7 +43,7 @@ def uv_executable() -> Path:
 
 def uv_variables() -> dict[str, str]:
     """This process's variables, with uv set to trust the certificate authorities of this machine."""
-    variables = system_variables(os.environ)
+    variables = helper_variables(os.environ)
     if any(Path(store).is_file() for store in _AUTHORITIES):
         variables.setdefault("UV_SYSTEM_CERTS", "true")
     return variables

@@ -43,7 +43,7 @@ from provenance.capture.distribution_metadata import normalized
 from provenance.capture.distributions import DistributionSearch, search
 from provenance.errors import DigestError
 from provenance.formats.digest import file_digest
-from provenance.system_programs import find_program
+from provenance.system_programs import find_any_program
 
 _NAME, _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 # started without site, its search path has its own modules alone
@@ -347,7 +347,7 @@ def _uv(*words: str) -> None:
 
 def _on_path(*names: str) -> Path | None:
     """The first of these programs that is on this machine."""
-    return next((Path(path) for path in map(find_program, names) if path), None)
+    return next((Path(path) for path in map(find_any_program, names) if path), None)
 
 
 def _digest(path: Path) -> str | None:

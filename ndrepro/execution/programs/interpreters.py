@@ -25,7 +25,7 @@ from provenance.capture import conda, distributions
 from provenance.capture.unavailable import none, printable, probe, unavailable
 from provenance.formats.bounded_read import open_regular
 from provenance.observation.process_record import ProcessRecord
-from provenance.system_programs import find_program
+from provenance.system_programs import find_any_program
 
 _CPYTHON = r"python(?:\d+(?:\.\d+)*)?[a-z]?(?:\.exe)?"
 _PYTHON = re.compile(rf"{_CPYTHON}|pypy3?[\d.]*")
@@ -166,7 +166,7 @@ def python_of(executable: Path) -> str | None:
         named = [word for word in named[1:] if not word.startswith("-") and "=" not in word]
     if not named or not _PYTHON.fullmatch(os.path.basename(named[0])):
         return None
-    return find_program(named[0])
+    return find_any_program(named[0])
 
 
 def is_python(path: Path) -> bool:

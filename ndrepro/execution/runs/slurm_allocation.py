@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ndrepro.protocol.errors import EngineError, UsageError
-from provenance.system_programs import find_program
+from provenance.git.helper_programs import find_program
 
 # how long the tasks of a step may outlive the first of them, and a step its own end
 _PATIENCE_SECONDS = 60

@@ -29,7 +29,7 @@ from ndrepro.execution.sandbox.confinement import EXPECTED, INSIDE, Confinement,
 from ndrepro.execution.sandbox.interpreter_paths import interpreter_paths, without_dots
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.verdicts import BUBBLEWRAP, CONTAINER, NAMESPACES, NO_SANDBOX, SANDBOXES
-from provenance.system_programs import find_program
+from provenance.git.helper_programs import find_program
 
 AUTO = "auto"
 CHOICES = (AUTO, *SANDBOXES)

@@ -33,7 +33,7 @@ from ndrepro.protocol.messages import read_json
 from ndrepro.protocol.project_folders import CODE
 from provenance.errors import ProvenanceError
 from provenance.formats.folder_tree import remove_tree
-from provenance.system_programs import find_program
+from provenance.git.helper_programs import find_program
 
 _COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sacct", "sacctmgr")
 _QUEUE_SECONDS = 600.0

@@ -41,7 +41,7 @@ from ndrepro.protocol.errors import EngineError, TrainingFailed, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.project_folders import CODE
 from provenance.formats.atomic_io import locked, make_folder
-from provenance.system_programs import find_program
+from provenance.git.helper_programs import find_program
 
 # what an estimate may be wrong by before a task is stopped, put back and resumed; and before it is killed
 _MARGIN = 1.5

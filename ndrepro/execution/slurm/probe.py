@@ -19,7 +19,7 @@ from ndrepro.execution.slurm.staging import staged
 from ndrepro.protocol.messages import write_json
 from provenance.capture import gpu
 from provenance.errors import ProvenanceError
-from provenance.system_programs import find_program
+from provenance.git.helper_programs import find_program
 
 _PATIENCE_SECONDS = 30.0
 

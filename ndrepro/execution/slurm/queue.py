@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ndrepro.protocol.errors import EngineError
-from provenance.system_programs import find_program, system_variables
+from provenance.git.helper_programs import find_program, helper_variables
 
 FINAL = (
     "BOOT_FAIL",
@@ -95,7 +95,7 @@ def ask(*words: str) -> str:
     """The output of one of Slurm's commands. Raises EngineError with its own words."""
     if (program := find_program(words[0])) is None:
         raise EngineError(f"{words[0]} is not there: this is no Slurm cluster's login node", "use --on local")
-    done = subprocess.run([program, *words[1:]], capture_output=True, text=True, env=system_variables(os.environ))
+    done = subprocess.run([program, *words[1:]], capture_output=True, text=True, env=helper_variables(os.environ))
     if done.returncode:
         printed = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise EngineError(f"{words[0]}: {printed[-1]}", "see whether `sinfo` answers")
