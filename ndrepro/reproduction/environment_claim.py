@@ -119,7 +119,7 @@ def _asked_by_recorder(prepared: ProgramPlan) -> Iterator[str]:
     if prepared.command.kind == SCRIPT:
         with suppress(ProvenanceError):  # git is not installed
             words = Repository(prepared.place.working_folder).command()
-            yield f"{UNOBSERVED}: {' '.join(words)[:LETTERS]}"
+            yield f"{UNOBSERVED}: {' '.join(map(prepared.seen, words))[:LETTERS]}"
 
 
 def _others_than_compared(prepared: ProgramPlan, again: Manifest) -> Iterator[str]:

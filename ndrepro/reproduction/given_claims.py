@@ -55,8 +55,9 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     words += prepared.environment.scripts
     if prepared.place.standard_input is not None and (file := prepared.command.standard_input) is not None:
         words += [f"standard input: {file.path}"]
-    # the private folder has another name
-    words += [f"what its code looks for by the path of {all_of([top])} is not there"]
+    # where the private folder has its own name alone
+    there = "not there" if prepared.at is None else "of the recorded code"
+    words += [f"what its code looks for by the path of {all_of([top])} is {there}"]
     if prepared.place.repositories.folders:
         words.append("git has the files of no earlier commit here")
     words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]

@@ -37,7 +37,7 @@ def of_program(
     from ndrepro.analysis.verdicts.program_facts import facts_claim
     from ndrepro.analysis.verdicts.program_verdict import judge_program
     from ndrepro.analysis.verdicts.run_conditions import program_conditions_claim
-    from ndrepro.execution.program_reproduction.execute_again import plan_program, run_again
+    from ndrepro.execution.program_reproduction.execute_again import at_recorded_path, plan_program, run_again
     from ndrepro.execution.program_reproduction.nested_runs import manifests_below
     from ndrepro.execution.programs.interpreters import is_python
     from ndrepro.execution.reproduce.reexecute import ReexecutionPlan
@@ -56,6 +56,7 @@ def of_program(
         rebuild=rebuild,
         data=data,
     )
+    prepared = at_recorded_path(prepared, options.runs, options.home)
     plan = ReexecutionPlan(None, (), prepared.differences, prepared.execution, elsewhere=prepared.place.elsewhere)
     on_plan(original, plan)
     plan = replace(plan, execution=permission.given(plan.execution))

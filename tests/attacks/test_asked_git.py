@@ -375,7 +375,7 @@ def test_of_an_ordinary_commit_nothing_is_named_but_its_branch(tmp_path: Path) -
     author = Stranger.make(tmp_path / "author", {"train.py": git_writes("cat-file", "-p", "HEAD")})
     found = author.reproduce(author.record(outputs=("results.txt",)))
     (claim,) = (each for each in found.claims if each.name == "outputs computed")
-    assert claim.evidence.endswith("the record gave it name fit, trail off, branch master"), claim.evidence
+    assert claim.evidence.endswith(f"gave it name fit, folder {author.root}, trail off, branch master")
 
 
 @pytest.mark.skipif(not CONFINED, reason="outside of a sandbox it can be written")

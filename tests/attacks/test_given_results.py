@@ -158,7 +158,7 @@ def test_a_result_in_the_name_of_the_run_or_of_its_folder_is_named(tmp_path: Pat
         request = ProgramRequest(command, outputs=("o",), trail="off")
         run = record_program(request, RunsFolder(author.top / "runs"), author.home).folder
     named = evidence(author.reproduce(run), "outputs computed")
-    assert " name run-0.9999, folder folder-0.9999, trail off" in named
+    assert f" name run-0.9999, folder {author.root}/folder-0.9999, trail off" in named
 
 
 def test_a_result_in_a_search_path_that_is_no_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

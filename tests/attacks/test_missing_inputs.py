@@ -175,7 +175,7 @@ def test_a_word_that_names_the_recorded_folder_in_another_way_is_named(tmp_path:
     """The recorded command gives 0.5; the repetition has nothing at that path, and falls back to what was signed.
     Before: "recorded code" was checked, with this command.
     """
-    author = Stranger.make(tmp_path / "a", {"train.py": FALLS_BACK, "full.json": "{}"})
+    author = Stranger.make(tmp_path / ".a", {"train.py": FALLS_BACK, "full.json": "{}"})  # which is not shown
     (author.root / "full.json").rename(tmp_path / "aside")
     run = author.record(sys.executable, "train.py", word.format(author.root), outputs=("o",))
     (tmp_path / "aside").rename(author.root / "full.json")

@@ -45,6 +45,7 @@ class ConfinedCommand:
     variables: Mapping[str, str]
     home: str
     mapped: Mapping[str, str]
+    placed: Mapping[str, str]
     links: Mapping[str, str]
     covered: tuple[str, ...]
     expected: Mapping[str, tuple[int, int]]
@@ -54,6 +55,10 @@ class ConfinedCommand:
         module = "ndrepro.execution.program_reproduction.confined_program"
         file.write_text(json.dumps(asdict(self)), encoding="utf-8")
         return [sys.executable, "-I", "-m", module, str(file)]
+
+    def expect_possible(self) -> None:
+        """Raise SandboxError where there is no sandbox that shows all of this at these paths."""
+        _in_sandbox(self, Path(os.devnull), 0)
 
 
 def expect_started(file: Path) -> None:
@@ -91,6 +96,7 @@ def _in_sandbox(asked: ConfinedCommand, expected: Path, refusal: int) -> tuple[l
         writable=tuple(map(Path, (*asked.writable, *written))),
         folder=Path(asked.folder),
         mapped={Path(inside): Path(found) for inside, found in asked.mapped.items()},
+        placed={Path(inside): Path(found) for inside, found in asked.placed.items()},
         links={Path(inside): target for inside, target in asked.links.items()},
         hidden=tuple(map(Path, asked.covered)),
         gpu=True,

@@ -27,12 +27,13 @@ from ndrepro.execution.program_reproduction.program_environment import ProgramEn
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_plain
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
 from ndrepro.execution.programs.command import Command
-from ndrepro.execution.programs.program_account import Repetition
+from ndrepro.execution.programs.program_account import Repetition, moved
 from ndrepro.execution.programs.program_run import FinishedProgram, ProgramRequest, record_program
 from ndrepro.execution.reproduce.code_execution import Execution, plan_execution
 from ndrepro.execution.reproduce.reexecute import Original
+from ndrepro.execution.sandbox.confinement import is_of_the_machine
 from ndrepro.execution.sandbox.passed_variables import passed_variables
-from ndrepro.protocol.errors import UsageError
+from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON, is_below
 from ndrepro.protocol.recorded.variables import is_as_recorded, of_program_not_given
@@ -50,11 +51,16 @@ _OF_A_USER = re.compile(
     "|EDITOR|VISUAL|PAGER|BROWSER|DISPLAY|HOSTNAME|TEMP|TMP|PATH|(?:XDG|SSH|DBUS|GPG|WAYLAND|GNOME|KDE)_.*"
 )
 _SHOWN = 5
+# of a path under which the private folder is shown: of the kernel's 4096 the files below need some, too
+_MOST_BYTES = 2048
 
 
 @dataclass(frozen=True)
 class ProgramPlan:
-    """What will be executed, where, in which environment and sandbox; ``differences`` from the record, in words."""
+    """What will be executed, where, in which environment and sandbox; ``differences`` from the record, in words.
+
+    ``words`` name the private folder; ``at`` is the path under which the program sees that, ``None`` for its own.
+    """
 
     command: RecordedCommand
     words: tuple[str, ...]
@@ -65,6 +71,11 @@ class ProgramPlan:
     recorded_search_path: str = ""
     recorded_home: str = ""
     recorded_variables: Mapping[str, Any] = field(default_factory=dict)
+    at: Path | None = None
+
+    def seen(self, word: str) -> str:
+        """A word that names a path of the private folder, as the program is given it."""
+        return word if self.at is None else moved(word, self.place.place, self.at)
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -75,9 +86,9 @@ class ProgramPlan:
 
     @property
     def words_of_then(self) -> tuple[str, ...]:
-        """The words of the command that name the recorded folder in another way than ``_moved`` knows, in words."""
+        """The words of the command that name the recorded folder in another way than ``moved`` knows, in words."""
         top = str(self.command.top or self.command.working_folder)
-        left = [word for word in self.words if len(top) > 1 and top in re.sub("/+", "/", word)]
+        left = [word for word in self.words if self.at is None and len(top) > 1 and top in re.sub("/+", "/", word)]
         return (f"words that name {top}, which is not there: {all_of(left)}",) if left else ()
 
     @property
@@ -107,7 +118,7 @@ class ProgramPlan:
         for entry in (entry or os.curdir for entry in entries):
             # one that is relative is looked for in the folder that Python is started in, and stays as it is
             relative = not os.path.isabs(entry)
-            here = self.place.working_folder / entry if relative else Path(_moved(entry, top, place))
+            here = self.place.working_folder / entry if relative else Path(moved(entry, top, place))
             known = ".." not in here.parts if relative else is_plain(Path(entry)) and is_below(entry, top)
             if known and is_inside(here, place):
                 kept.append(entry if relative else str(here))
@@ -175,7 +186,7 @@ def plan_program(
     environment = replace(environment, differences=(*launched, *environment.differences))
     return ProgramPlan(
         command,
-        tuple(_moved(word, recorded, place.place) for word in command.words),
+        tuple(moved(word, recorded, place.place) for word in command.words),
         place,
         environment,
         _variables(original.manifest.variables, environment),
@@ -192,17 +203,7 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
     With ``quiet`` its output is kept in the run's log alone; else it is shown on standard error too, marked. Raises
     SandboxError where it could not be confined, and so was not executed.
     """
-    # bytecode beside source may be of another one
-    make_folder(_bytecode(plan))
-    variables = {
-        **plan.variables,
-        "PYTHONPATH": plan.search_path[0],
-        "PYTHONPYCACHEPREFIX": str(_bytecode(plan)),
-    }
-    if plan.command.kind == SCRIPT:  # it signs its own run, with a key that is thrown away
-        # beside the code: no key is kept in a work tree of git's
-        make_folder(_script_keys(plan))
-        variables["NDREPRO_HOME"] = str(_script_keys(plan))
+    variables = _given(plan)
     request = ProgramRequest(
         Command(plan.words, plan.environment.executable, plan.command.name),
         outputs=plan.command.outputs,
@@ -211,9 +212,10 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
         trail=plan.command.trail,
         repetition=Repetition(
             original.as_resource(),
-            None if plan.execution.sandbox == NO_SANDBOX else _confined(plan, variables, runs, home),
+            None if plan.execution.sandbox == NO_SANDBOX else _launch(plan, variables, runs, home),
             variables,
             plan.place.place,
+            plan.at,
             (*plan.place.shown, *plan.environment.shown, *(path.parent for path in plan.environment.interpreters)),
             plan.environment.importable,
             {**plan.environment.editable.opened, **plan.place.mapped},
@@ -238,15 +240,62 @@ def _command_file(plan: ProgramPlan) -> Path:
     return plan.place.place.with_name("command.json")
 
 
-def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder, home: Path) -> Command:
+def at_recorded_path(plan: ProgramPlan, runs: RunsFolder, home: Path) -> ProgramPlan:
+    """The same, whose program sees the private folder under the recorded path, where a sandbox can show it there: where
+    nothing else is shown, nor looked for by anything but the program, and no runs or keys are.
+    """
+    top = plan.command.top or plan.command.working_folder
+    private = {each for path in (runs.root.absolute(), home.absolute()) for each in (path, path.resolve())}
+    searched = [entry for name in _OF_HERE for entry in plan.variables.get(name, "").split(os.pathsep)]
+    if (
+        plan.execution.sandbox == NO_SANDBOX
+        or len(os.fsencode(top)) > _MOST_BYTES
+        or is_of_the_machine(top)
+        or any(part.startswith(".") for part in top.parts)  # of a home folder, say: settings, modules
+        or any(is_below(each, top) or is_below(top, each) for each in private)
+        or any(os.path.isabs(entry) and is_below(entry, top) for entry in searched)
+    ):
+        return plan
+    mapped = {path: found for path, found in plan.place.mapped.items() if path not in plan.place.beside}
+    placed = replace(plan, at=top, place=replace(plan.place, mapped=mapped))
+    try:
+        _confined(placed, _given(placed), runs, home).expect_possible()
+    except SandboxError:
+        return plan
+    return placed
+
+
+def _given(plan: ProgramPlan) -> dict[str, str]:
+    """The program's variables, and the folders beside its code that they name."""
+    # bytecode beside source may be of another one
+    make_folder(_bytecode(plan))
+    variables = {
+        **plan.variables,
+        "PYTHONPATH": os.pathsep.join(map(plan.seen, plan.search_path[0].split(os.pathsep))),
+        "PYTHONPYCACHEPREFIX": str(_bytecode(plan)),
+    }
+    if plan.command.kind == SCRIPT:  # it signs its own run, with a key that is thrown away
+        # beside the code: no key is kept in a work tree of git's
+        make_folder(_script_keys(plan))
+        variables["NDREPRO_HOME"] = str(_script_keys(plan))
+    return variables
+
+
+def _launch(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder, home: Path) -> Command:
+    words = _confined(plan, variables, runs, home).words(_command_file(plan))
+    return Command(tuple(words), Path(words[0]), plan.command.name)
+
+
+def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder, home: Path) -> ConfinedCommand:
     # where it was recorded may be another commit's code now
-    environment, recorded = plan.environment, [plan.command.top or plan.command.working_folder]
+    environment, place = plan.environment, plan.place.place
+    recorded = [plan.command.top or plan.command.working_folder]
     keys = [_script_keys(plan)] if plan.command.kind == SCRIPT else []
-    words = ConfinedCommand(
+    return ConfinedCommand(
         kind=plan.execution.sandbox,
-        command=(str(environment.executable), *plan.words[1:]),
-        folder=str(plan.place.working_folder),
-        writable=tuple(map(str, (plan.place.place, _bytecode(plan), *keys))),
+        command=(plan.seen(str(environment.executable)), *(plan.words if plan.at is None else plan.command.words)[1:]),
+        folder=plan.seen(str(plan.place.working_folder)),
+        writable=tuple(map(str, (*([place] if plan.at is None else []), _bytecode(plan), *keys))),
         readable=tuple(
             map(str, (environment.executable, *environment.shown, *plan.place.shown, *plan.place.repositories.folders))
         ),
@@ -258,26 +307,17 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         mapped={
             str(inside): str(found) for inside, found in {**environment.editable.mapped, **plan.place.mapped}.items()
         },
+        placed={} if plan.at is None else {str(plan.at): str(place)},
         links={str(path): target for path, target in environment.editable.links.items()},
         covered=tuple(map(str, {*environment.editable.clones, *recorded} - {*plan.place.shown})),
         expected=plan.place.expected,
-    ).words(_command_file(plan))
-    return Command(tuple(words), Path(words[0]), plan.command.name)
+    )
 
 
 def _home(plan: ProgramPlan) -> str:
     """The path of the recorded home folder, in the private folder where it was in the recorded one; "" for none."""
     home, top = plan.recorded_home, plan.command.top or plan.command.working_folder
-    return _moved(home, top, plan.place.place) if is_plain(Path(home)) else ""
-
-
-def _moved(word: str, top: Path, place: Path) -> str:
-    """A word that names a path of the recorded folder, or has it behind "=", names that of the private one."""
-    for start in (0, *(found.end() for found in re.finditer("=", word))):
-        path = Path(word[start:])
-        if path.is_absolute():
-            return word[:start] + str(place / os.path.relpath(path, top)) if is_below(path, top) else word
-    return word
+    return plan.seen(moved(home, top, plan.place.place)) if is_plain(Path(home)) else ""
 
 
 def _variables(recorded: Mapping[str, str], environment: ProgramEnvironment) -> dict[str, str]:

@@ -55,6 +55,7 @@ class PrivateFolder:
         shown: files elsewhere that it read, which are here with the recorded digest, each as it was before it was
             read: whoever can write there may exchange it while the program runs.
         mapped: paths under which the sandbox shows some of them, where those are not their own.
+        beside: those of them that are for a program which sees this folder under its own path.
         linked: its links to inputs that are left where they are.
         available, wanted: how many of the inputs are here, and how many there were.
         missing: the others, each with the reason, in words.
@@ -72,6 +73,7 @@ class PrivateFolder:
     working_folder: Path
     shown: Mapping[Path, Snapshot]
     mapped: Mapping[Path, Path]
+    beside: frozenset[Path]
     linked: tuple[str, ...]
     available: int
     wanted: int
@@ -153,7 +155,8 @@ def build(
         place,
         working_folder,
         inputs.shown,
-        inputs.mapped,
+        {**inputs.beside, **inputs.mapped},
+        frozenset(inputs.beside),
         tuple(inputs.linked),
         inputs.wanted - len(inputs.missing),
         inputs.wanted,

@@ -192,7 +192,7 @@ class RecordedCommand:
                 f"{run}: its working folder was not recorded", "record it again with this version of ndrepro"
             )
         read = (*(file.path for file in self.inputs), *(data.path for data in self.data))
-        named = (str(self.working_folder), *read, *self.written)
+        named = (str(self.working_folder), str(self.top or ""), *read, *self.written)
         if odd := [path for path in named if not _is_possible(path)]:
             raise UsageError(
                 f"{run}: {odd[0][:200]!r} is a path that no file can have", "ask its author for another run"

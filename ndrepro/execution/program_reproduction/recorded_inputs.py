@@ -50,8 +50,8 @@ class RecordedInputs:
     """Brings inputs one by one. Arguments as those of ``private_folder.build``.
 
     Attributes:
-        shown, mapped, linked, missing, wanted, uncommitted, beside_commit, elsewhere, unlisted, of_environment: see
-            ``PrivateFolder``.
+        shown, mapped, beside, linked, missing, wanted, uncommitted, beside_commit, elsewhere, unlisted,
+            of_environment: see ``PrivateFolder``.
         places: where each input that was brought is found, by the recorded file.
     """
 
@@ -78,6 +78,7 @@ class RecordedInputs:
         self._maps = maps
         self.shown: dict[Path, Snapshot] = {}
         self.mapped: dict[Path, Path] = {}
+        self.beside: dict[Path, Path] = {}
         self.linked: list[str] = []
         self.missing: list[str] = []
         self.uncommitted: list[str] = []
@@ -119,7 +120,7 @@ class RecordedInputs:
             self.missing.append(f"data {data.path}: {problem}")
         elif self._maps and not os.path.isabs(data.path) and not is_below(path, self._top):
             # relative, and above the recorded folder: the program will look above the private one
-            self.mapped[Path(os.path.normpath(self._working_folder / data.path))] = self.mapped.get(path, path)
+            self.beside[Path(os.path.normpath(self._working_folder / data.path))] = self.mapped.get(path, path)
 
     def bring(self, file: ProgramFile) -> None:
         """Have a file, but for one of an installed distribution, which is that of the environment here, one of the

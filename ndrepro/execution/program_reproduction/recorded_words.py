@@ -25,7 +25,9 @@ def recorded_words(plan: ProgramPlan) -> Iterator[str]:
     command, place = plan.command, plan.place
     if command.name not in _words_and_stems(plan.words):
         yield f"name {command.name}"
-    if (folder := os.path.relpath(place.working_folder, place.place)) != os.curdir:
+    if plan.at is not None:
+        yield f"folder {command.working_folder}"
+    elif (folder := os.path.relpath(place.working_folder, place.place)) != os.curdir:
         yield f"folder {folder}"
     if not is_below(command.working_folder, command.top or command.working_folder):
         yield f"folder {command.working_folder}, which is not in the recorded code"

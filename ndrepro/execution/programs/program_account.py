@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,15 +30,17 @@ from ndrepro.protocol.program_record import (
     ProgramFile,
     files_resource,
     interpreter_json,
+    is_below,
 )
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import ENERGY, ERROR, Resource, source_resource
 from provenance.capture import container, environment, gpu, machine, source
 from provenance.capture.unavailable import printable, probe, unavailable
-from provenance.errors import DigestError, ProvenanceError
+from provenance.errors import DigestError, ProvenanceError, StorageError
 from provenance.formats.atomic_io import make_folder, write_atomically, write_json
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest, file_digest
+from provenance.formats.folder_tree import walk
 from provenance.hook.opened_files import OPENED_FILES
 from provenance.observation.collection import collect
 from provenance.observation.process_record import ProcessRecord, encode_processes
@@ -57,6 +60,7 @@ class Repetition:
         launch: the words that are executed in the command's place, where something confines it.
         variables: the program's environment.
         place: a private folder, the only one from which outputs and metrics are read.
+        at: the path under which the program saw it; ``None`` for its own.
         readable: what else it was shown to read.
         importable: the folders of its interpreter's search path, from which distributions are read.
         mapped: paths under which it was shown files of ``place`` or ``readable``: of an editable installation, say.
@@ -66,12 +70,40 @@ class Repetition:
     launch: Command | None
     variables: Mapping[str, str]
     place: Path
+    at: Path | None
     readable: tuple[Path, ...]
     importable: frozenset[str]
     mapped: Mapping[Path, Path]
 
-    def found(self, path: str) -> str:
-        """Where a file is that the program opened by a path."""
+    def here(self, process: ProcessRecord) -> ProcessRecord:
+        """What was seen of a process of the program, with the paths of this machine in the place of the sandbox's."""
+        return replace(
+            process,
+            argv=tuple(map(self._word, process.argv)),
+            cwd=self._word(process.cwd),
+            executable=self._word(process.executable),
+            search_path=tuple(map(self._word, process.search_path)),
+            opened=tuple(replace(each, path=self._found(each.path)) for each in process.opened),
+            imported=tuple(
+                replace(each, path=self._found(each.path), importer=self._found(each.importer))
+                for each in process.imported
+            ),
+        )
+
+    def lead_links_here(self) -> None:
+        """Have the links that lead below ``at`` lead below ``place``, where the same files are here."""
+        with suppress(StorageError, OSError):  # nested more deeply than what anybody writes
+            for at, below, files in [*walk(self.place)] if self.at is not None else ():
+                for path in (Path(at, name) for name in (*below, *files)):
+                    if path.is_symlink() and (here := self._word(target := os.readlink(path))) != target:
+                        path.unlink()
+                        path.symlink_to(here)
+
+    def _word(self, word: str) -> str:
+        return word if self.at is None else moved(word, self.at, self.place)
+
+    def _found(self, path: str) -> str:
+        path = self._word(path)
         shown = next((each for each in (Path(path), *Path(path).parents) if each in self.mapped), None)
         return path if shown is None else str(self.mapped[shown] / os.path.relpath(path, shown))
 
@@ -84,6 +116,15 @@ class Repetition:
     def read(self) -> tuple[Path, ...]:
         """Where its inputs may lie, resolved."""
         return *self.written, *(path.resolve() for path in self.readable)
+
+
+def moved(word: str, top: Path, place: Path) -> str:
+    """A word that is a path of the folder ``top``, or has it behind "=", with that of the folder ``place``."""
+    for start in (0, *(found.end() for found in re.finditer("=", word))):
+        path = Path(word[start:])
+        if path.is_absolute():
+            return word[:start] + str(place / os.path.relpath(path, top)) if is_below(path, top) else word
+    return word
 
 
 class ProgramAccount:
@@ -158,20 +199,16 @@ class ProgramAccount:
     def capture_processes(self, output: Path, notes: Mapping[str, bytes]) -> None:
         """Read what the start-up hook noted and wrote into ``output``, and keep the trails. Nothing of it raises."""
         try:
-            self.processes = tuple(map(self._with_modules_here, collect(output, notes)))
+            if self._repetition is not None:
+                self._repetition.lead_links_here()
+            seen = collect(output, notes)
+            self.processes = seen if self._repetition is None else tuple(map(self._repetition.here, seen))
             for process in self.processes:
                 for name in process.trails:
                     self._keep_trail(output / name)
             write_atomically(self._folder.processes, encode_processes(self.processes))
         except (ProvenanceError, OSError) as error:
             self._process_problem = error.message if isinstance(error, ProvenanceError) else str(error)
-
-    def _with_modules_here(self, process: ProcessRecord) -> ProcessRecord:
-        if self._repetition is None:
-            return process
-        found = self._repetition.found
-        here = (replace(each, path=found(each.path), importer=found(each.importer)) for each in process.imported)
-        return replace(process, imported=tuple(here))
 
     def _find_image(self) -> CommandImage | None:
         """The image of the command's container; of somebody else's command no engine is asked."""
@@ -209,7 +246,7 @@ class ProgramAccount:
         rewritten = {os.path.normpath(each.path) for each in opened if each.replaced}
         outputs = self._outputs.record(self._folder, written, _printed(end), written - rewritten, changed)
         self._record_outputs(outputs)
-        self._record_inputs((each.path for each in opened if each.read), outputs)
+        self._record_inputs([each.path for each in opened if each.read], outputs)
         metrics = self._metrics.read(self._folder.metrics, rewritten) if self._metrics is not None else ()
         self.notes = tuple(self._notes(outputs, metrics, end))
 
@@ -233,9 +270,8 @@ class ProgramAccount:
             more["problem"] = outputs.problem
         self._outputs_resource = _printable(files_resource(OUTPUTS, outputs.files, sha256=digest, **more))
 
-    def _record_inputs(self, opened: Iterable[str], outputs: Outputs) -> None:
+    def _record_inputs(self, opened: Sequence[str], outputs: Outputs) -> None:
         written = {str(self._working_folder / file.path): file for file in outputs.files if file.written}
-        opened = [path if self._repetition is None else self._repetition.found(path) for path in opened]
         within = None if self._repetition is None else self._repetition.read
         keep = self._folder if self._repetition is None and not self._commit else None
         words = self._command.words

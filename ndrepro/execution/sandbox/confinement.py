@@ -1,7 +1,7 @@
 """What a confined process sees of the file system, and how that becomes bubblewrap's command line.
 
 The root is an empty file system in memory. Only what is named is mounted into it, each path under its own name, so
-that what a run records names the same files as outside (but for ``Confinement.mapped``):
+that what a run records names the same files as outside (but for ``Confinement.mapped`` and ``placed``):
 
 * read-only: the system's libraries and programs, the interpreter with its packages, code, data, hardware facts;
 * writable: the folders that are named, and a private ``/tmp`` and ``/dev/shm``;
@@ -48,8 +48,9 @@ class Confinement:
 
     ``hidden`` are folders that stay invisible even where a readable one holds them, but for what is named in them:
     the folder of runs. Of ``secret`` ones, such as the key home, nothing may be named. ``mapped`` are paths inside,
-    with those outside that are shown there, read-only: data that somebody else has at another place. ``links`` are made
-    where nothing is mounted, with their targets. ``home`` is a home folder of the program's alone, empty but for what
+    with those outside that are shown there, read-only: data that somebody else has at another place; ``placed`` are
+    likewise folders to be written, which are not shown under their own paths. ``links`` are made where nothing is
+    mounted, with their targets. ``home`` is a home folder of the program's alone, empty but for what
     is named below it; ``None`` for ``/tmp``. ``expected`` is a JSON file with the inode and time of change (ns) of what
     must be at paths inside, or nothing is started: whoever can write above a path may lead it elsewhere after it was
     compared.
@@ -62,6 +63,7 @@ class Confinement:
     secret: tuple[Path, ...] = ()
     gpu: bool = False
     mapped: Mapping[Path, Path] = field(default_factory=dict)
+    placed: Mapping[Path, Path] = field(default_factory=dict)
     links: Mapping[Path, str] = field(default_factory=dict)
     home: Path | None = None
     expected: Path | None = None
@@ -76,7 +78,9 @@ class Confinement:
         for path in (*self.readable, *self.writable):
             expect_harmless(path, places, secret)
         wanted = [Path(name) for name in _SYSTEM.split() if os.path.lexists(name)]
-        read = dict.fromkeys(item for path in (*wanted, *self.readable) for item in link_steps(path))
+        inner = [path for path in self.readable if not {*self.placed.values()}.isdisjoint(path.parents)]
+        shown = [path for path in self.readable if path not in inner]
+        read = dict.fromkeys(item for path in (*wanted, *shown) for item in link_steps(path))
         write = dict.fromkeys(item for path in self.writable for item in link_steps(path))
         mounts = {path: ["--symlink", target, str(path)] for path, target in (*read, *write) if target}
         mounts |= {path: ["--ro-bind", str(path), str(path)] for path, target in read if not target}
@@ -84,8 +88,14 @@ class Confinement:
         covers = [path for path in {*places, *_SOURCES} if path.is_dir() and any(top in path.parents for top in tops)]
         mounts |= {path: ["--tmpfs", str(path)] for path in covers}
         mounts |= {path: ["--bind", str(path), str(path)] for path, target in write if not target}
-        mounts |= {path: ["--ro-bind", str(found), str(path)] for path, found in self._mapped(mounts, places, secret)}
+        mapped = self._free(self.mapped, mounts, places, secret)
+        mounts |= {path: ["--ro-bind", str(found), str(path)] for path, found in mapped}
         mounts |= {path: ["--symlink", target, str(path)] for path, target in self.links.items() if path not in mounts}
+        for path, top in [*self._free(self.placed, mounts, places, secret)]:
+            mounts[path] = ["--bind", str(top), str(path)]
+            # what is only to be read of it is not to be written there either
+            real = (each for each in map(Path.resolve, inner) if top in each.parents)
+            mounts |= {(at := path / each.relative_to(top)): ["--ro-bind", str(each), str(at)] for each in real}
         mounts |= self._home(mounts)
         mounts |= {Path(name): words for name, words in _private().items()}
         if self.gpu:
@@ -111,12 +121,18 @@ class Confinement:
             return {}
         return {home: ["--tmpfs", str(home)]}
 
-    def _mapped(
-        self, mounts: Mapping[Path, list[str]], hidden: Collection[Path], secret: Collection[Path]
+    def _free(
+        self,
+        wanted: Mapping[Path, Path],
+        mounts: Mapping[Path, list[str]],
+        hidden: Collection[Path],
+        secret: Collection[Path],
     ) -> Iterator[tuple[Path, Path]]:
-        """``mapped``, resolved. Raises SandboxError where something else is shown at such a path, above or below it."""
+        """What is ``wanted`` at paths inside, resolved. Raises SandboxError where something else is shown at such a
+        path, above or below it.
+        """
         private = [INSIDE.parent, *map(Path, _private())]
-        for path, found in self.mapped.items():
+        for path, found in wanted.items():
             expect_harmless(found, hidden, secret)
             # what an empty folder covers is not there
             cover = next((each for each in path.parents if mounts.get(each, [""])[0] == "--tmpfs"), None)
@@ -211,6 +227,12 @@ def link_steps(path: Path) -> Iterator[tuple[Path, str]]:
 def settings_of_the_system() -> frozenset[Path]:
     """The files below /etc that every confined process sees."""
     return frozenset(Path(name) for name in _SYSTEM.split() if name.startswith("/etc/"))
+
+
+def is_of_the_machine(path: Path) -> bool:
+    """Whether a path is where the machine has its own files and services, of which not all need be there."""
+    places = {*map(Path, _SYSTEM.split()), *_OF_THE_MACHINE} - {Path("/var")}
+    return not places.isdisjoint({path, *path.parents})
 
 
 def is_of_the_system(path: Path) -> bool:

@@ -93,7 +93,7 @@ def test_the_program_sees_nothing_of_the_reviewer(
     if choose(AUTO, container=False)[0] == NO_SANDBOX:
         pytest.skip("no sandbox on this machine")
     monkeypatch.setenv("MY_TOKEN", "abc")
-    places = [str(own_home), str(tmp_path / "other" / "train.py")]
+    places = [str(own_home), str(tmp_path / "other" / ".git" / "logs")]
     text = (
         "import os, pathlib\n"
         f"pathlib.Path('model.txt').write_text(str([os.path.exists(p) for p in {places!r}]"
