@@ -43,6 +43,20 @@ def document(file: str, /, *keys: str | int, **members: Any) -> Edit:
     return edit
 
 
+def without(*keys: str) -> Edit:
+    """Take a member of environment.json away."""
+
+    def edit(folder: RunFolder) -> dict[str, Any]:
+        whole = place = json.loads(folder.environment.read_text())
+        for key in keys[:-1]:
+            place = place[key]
+        del place[keys[-1]]
+        write_json(folder.environment, whole)
+        return {}
+
+    return edit
+
+
 def timing(**members: Any) -> Edit:
     """Set members of every epoch's clock."""
 
@@ -156,6 +170,10 @@ FREE: dict[str, Edit] = {
     "another digest of the code beside it": dependency("code", tree_sha256="0" * 64),
     "another torch at the end": document("environment.json", "end", "libraries", torch="1.13.1"),
     "another processor at the end": document("environment.json", *ENDS, "machine", "cpu", model_name="Grace"),
+    "no torch at the end": document("environment.json", "end", "libraries", torch=None),
+    "no libraries at the end": without("end", "libraries"),
+    "no processor at the end": without(*ENDS, "machine", "cpu"),
+    "no variables at the end": without(*ENDS, "variables"),
     "a GPU at the end": document("environment.json", *ENDS, gpus={"devices": [{"index": 0, "name": "H100"}]}),
     "another Python at the end": document("environment.json", *ENDS, "interpreter", version="3.14.0"),
     "a result of the source": dependency("source", test_accuracy=FALSE),

@@ -13,6 +13,7 @@ from real_runs import Bench
 from ndrepro.analysis.verdicts.run_conditions import conditions_claim, training_variables_claim, unequal_conditions
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.recorded.start_and_end import changed_otherwise
 from ndrepro.protocol.recorded.variables import of_training_not_given
 from ndrepro.protocol.training_record import CODE
 from ndrepro.protocol.verdicts import NOT_CHECKED, RECORDED_CODE
@@ -94,6 +95,19 @@ def test_what_changed_before_the_end_and_not_in_a_repetition_is_a_claim_of_the_v
     told = {each.name: each.evidence for each in claims[1] if each not in claims[0]}
     assert told["changes while it ran"].endswith(": variable TORCH_ACTIVATION, package numpy")
     assert "files: 9999 then, " in told[RECORDED_CODE] and "now" not in str(claims[0][0])
+
+
+def test_what_is_taken_away_at_the_end_alone_is_named() -> None:
+    """Before, only what was added or changed there was compared."""
+
+    def seal(variables: dict[str, str], *packages: str) -> dict[str, object]:
+        installed = [{"name": name, "version": "1"} for name in packages]
+        return {"environment": {"variables": {"recorded": variables}, "distributions": {"installed": installed}}}
+
+    start, end = seal({"ACTIVATION": "relu", "TZ": "UTC"}, "numpy", "torch"), seal({"TZ": "UTC"}, "torch")
+    then = {"start": start, "end": end}
+    assert changed_otherwise(then, {"start": start, "end": start}) == ("variable ACTIVATION", "package numpy")
+    assert changed_otherwise(then, then) == (), "code that does it does it again"
 
 
 def test_where_one_process_is_said_to_meet_others_is_named(author: Bench, honest: Finished, tmp_path: Path) -> None:
