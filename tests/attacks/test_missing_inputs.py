@@ -7,6 +7,7 @@ does not expect to have. Before: "identical", and "1 of 1 that it is known to ha
 from __future__ import annotations
 
 import json
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -94,8 +95,11 @@ def test_what_the_system_or_the_repository_here_has_is_not_named(tmp_path: Path)
     ]
 
 
-def test_a_file_of_another_installation_that_is_here_at_another_path_was_not_read(tmp_path: Path) -> None:
+def test_a_file_of_another_installation_that_is_here_at_another_path_was_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before: the file beside the packages here counted, which the program looks for elsewhere."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     packages = tmp_path / "venv" / "lib" / "python" / "site-packages"
     path = packages / "pytest" / "py.typed"
     here = Path(sysconfig.get_path("purelib"), "pytest", "py.typed")
