@@ -136,6 +136,7 @@ def claims_of_run(
         asserted_claim,
         changes_claim,
         conditions_claim,
+        distributions_claim,
         training_variables_claim,
     )
     from ndrepro.analysis.verdicts.unexpected_files import unexpected_claim
@@ -147,7 +148,8 @@ def claims_of_run(
     code = code_claim(original.manifest, manifests, image_alone=flagged)
     conditions = conditions_claim(original.manifest, manifests[0])
     # this checkout's own code reads no others than those that are conditions
-    variables = () if plan.execution.code.own else training_variables_claim(original.manifest, manifests[0])
+    pair = original.manifest, manifests[0]
+    variables = () if plan.execution.code.own else (*training_variables_claim(*pair), *distributions_claim(*pair))
     variables += changes_claim(*(read_json(each.environment) for each in (original.folder, repetitions[0].folder)))
     others = unexpected_claim(original.manifest, manifests[0])
     asserted = asserted_claim(ASSERTED_OF_TRAINING)

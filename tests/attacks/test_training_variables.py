@@ -10,7 +10,12 @@ import pytest
 from dishonest_author import agreeing, copied, manifest_of, original_of, planned, sign_again
 from real_runs import Bench
 
-from ndrepro.analysis.verdicts.run_conditions import conditions_claim, training_variables_claim, unequal_conditions
+from ndrepro.analysis.verdicts.run_conditions import (
+    conditions_claim,
+    distributions_claim,
+    training_variables_claim,
+    unequal_conditions,
+)
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.recorded.start_and_end import changed_otherwise
@@ -70,6 +75,24 @@ def test_where_the_recorder_put_code_and_caches_is_named_by_what_the_signer_asse
 ) -> None:
     then = recorded_with(honest.folder, tmp_path, author, PYTHONPATH="/of/then", TORCHINDUCTOR_CACHE_DIR="/of/then")
     assert not training_variables_claim(manifest_of(then), manifest_of(honest.folder))
+
+
+def test_a_distribution_that_the_repetition_does_not_find_is_a_claim_of_the_verdict(
+    author: Bench, honest: Finished
+) -> None:
+    """One in a folder that a ``.pth`` file leads to; before, "installed distributions are those recorded"."""
+    original = original_of(honest.folder, author)
+    before = original.manifest
+    (numpy,) = (each for each in before.dependencies if each.name == "distribution:numpy")
+    more = (*before.dependencies, replace(numpy, name="distribution:mylib"))
+    original = replace(original, manifest=replace(before, dependencies=more))
+    plan = planned(original, author.options)
+    of_author = replace(plan.execution, code=replace(plan.execution.code, own=False))
+    told = claims_of_run(original, replace(plan, execution=of_author), (honest,), ())
+    assert [(each.status, "mylib" in each.evidence) for each in told if each.name == "distributions"] == [
+        (NOT_CHECKED, True)
+    ]
+    assert not distributions_claim(before, manifest_of(honest.folder)), "the control"
 
 
 def test_what_changed_before_the_end_and_not_in_a_repetition_is_a_claim_of_the_verdict(

@@ -178,6 +178,16 @@ def training_variables_claim(then: Manifest, again: Manifest) -> tuple[ClaimChec
     return variables_claim(lost, [f"of now alone: {all_of(alone)}"] if alone else ())
 
 
+def distributions_claim(then: Manifest, again: Manifest) -> tuple[ClaimCheck, ...]:
+    """The claim that names recorded distributions that a repetition found otherwise, or not at all: its sandbox shows
+    no folder that a ``.pth`` file or an editable installation leads to, and code of its author's may fall back.
+    """
+    before, after = (TrainingRecord.of(manifest).distributions for manifest in (then, again))
+    names = [name for name in before if name not in after or not before[name].same_files(after[name])]
+    words = f"of then, in the repetition's own environment not as recorded: {all_of(names)}"
+    return (claim("distributions", None, bounded(words)),) if names else ()
+
+
 def changes_claim(then: Mapping[str, Any], again: Mapping[str, Any]) -> tuple[ClaimCheck, ...]:
     """The claim on what changed while a training run lasted, by ``environment.json`` of it and its repetition."""
     names = changed_otherwise(then, again)
