@@ -15,13 +15,16 @@ from ndrepro.execution.program_reproduction.recorded_command import listed_files
 from ndrepro.execution.program_reproduction.recorded_words import files_of_the_code
 from ndrepro.execution.program_reproduction.uncompared_inputs import opened_here, uncompared_inputs
 from ndrepro.execution.programs.input_files import is_code
+from ndrepro.execution.programs.program_run import FinishedProgram
+from ndrepro.execution.reproduce.files_beside_data import data_as_code
 from ndrepro.execution.reproduce.unread_files import unread_files
-from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import INPUTS, ProgramRecord
+from ndrepro.protocol.program_record import INPUTS, ProgramRecord, is_below
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
 from ndrepro.text.plurals import all_of, bounded, first_of, plural, quoted
 from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at, text
+from provenance.formats.folder_tree import files_below
+from provenance.observation.process_record import ProcessRecord
 
 # of a command in a claim, which has more to say
 _COMMAND = 1000
@@ -39,9 +42,10 @@ def given_claims(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
         _recorded_code(prepared),
         *_unread_files(prepared),
         *_of_no_commit(prepared.place.uncommitted),
+        *_data_as_code(prepared),
         *_other_inputs(tuple(uncompared_inputs(prepared))),
         claim("files of the machine", None, _OF_THE_MACHINE),
-        *variables_claim(prepared.other_variables, prepared.search_path[1]),
+        *variables_claim(prepared.other_variables, (*prepared.other_places, *prepared.search_path[1])),
     )
 
 
@@ -57,11 +61,13 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
         words += [f"standard input: {file.path}"]
     # where the private folder has its own name alone
     there = "not there" if prepared.at is None else "of the recorded code"
+    there = "there as it is now, of whatever commit" if prepared.recorded_folder_is_there else there
     words += [f"what its code looks for by the path of {all_of([top])} is {there}"]
     if prepared.place.repositories.folders:
         words.append("git has the files of no earlier commit here")
     words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]
-    return claim(RECORDED_CODE, None if differences else True, bounded("; ".join(words)))
+    checked = not differences and not prepared.recorded_folder_is_there
+    return claim(RECORDED_CODE, True if checked else None, bounded("; ".join(words)))
 
 
 def _unread_files(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
@@ -79,15 +85,22 @@ def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
     return (claim("code of no commit", None, words),)
 
 
+def _data_as_code(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
+    """The claim on what is shown where it is, with all that it has beside its content; () where no data are declared."""
+    tops = prepared.place.shown if prepared.command.data else ()
+    paths = [(path, top) for top in tops for path in (files_below(top) if top.is_dir() else [top])]
+    return (data_as_code([os.path.relpath(path, top.parent) for path, top in paths], tops),) if tops else ()
+
+
 def _other_inputs(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
     """The claim that names inputs of which the repetition had whatever is here, or nothing; () for none."""
     many = f"{plural(len(paths), 'file')} of an installation, the machine or git"
     return (claim("other inputs", None, f"{many}, not here as recorded: {all_of(paths)}"),) if paths else ()
 
 
-def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) -> ClaimCheck:
+def inputs_claim(prepared: ProgramPlan, finished: FinishedProgram, again: Manifest) -> ClaimCheck:
     """The claim that the program was given the recorded inputs, made when it has ended; ``again`` is what was signed
-    of the ``repetition``.
+    of the repetition.
 
     An input that the repetition did not read may be none: then nothing shows that the program read it.
     """
@@ -95,7 +108,7 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) 
     had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
     if place.linked:
         had += f"; by links, which a walk through folders does not follow: {all_of(place.linked)}"
-    ways = {(file.path, file.how) for file in listed_files(repetition.inputs)}
+    ways = {(file.path, file.how) for file in listed_files(finished.folder.inputs)}
     opened = {path for path, _ in ways}
     # what is not here is another claim's
     read = opened | {*opened_here(prepared, opened), *uncompared_inputs(prepared)}
@@ -109,6 +122,10 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) 
     unnamed = {
         "recorded as read in another way than now": otherwise,
         "not read this time, as far as was seen": [] if place.missing else unread,
+        "of declared data no file was seen to be opened": [
+            data.path for data in prepared.command.data if not _is_opened(data.path, opened, prepared)
+        ],
+        "looked for beside the recorded folder, and not there": _not_beside(prepared, finished.processes),
         "data have links, or folders without files": place.unlisted,
     }
     files = again.dependency(INPUTS)
@@ -123,8 +140,6 @@ def inputs_claim(prepared: ProgramPlan, repetition: RunFolder, again: Manifest) 
     own = {file.path for file in place.of_environment}
     beyond = opened - recorded - set(map(str, place.mapped.values()))
     listed = {"recorded": recorded - own, "also read now": beyond}
-    if unopened := [data.path for data in prepared.command.data if not _is_opened(data.path, opened, prepared)]:
-        had += f"; of declared data no file was seen to be opened: {all_of(unopened)}"
     names = [f"{what}: {_rare_first(paths)}" for what, paths in listed.items() if paths]
     return claim("inputs", None if doubts else True, bounded("; ".join([had, *doubts, *names])))
 
@@ -134,6 +149,21 @@ def _is_opened(data: str, opened: Collection[str], prepared: ProgramPlan) -> boo
     recorded = os.path.normpath(prepared.command.working_folder / data)
     places = {os.path.normpath(data), recorded, str(prepared.place.mapped.get(Path(recorded), recorded))}
     return any(path == place or path.startswith(f"{place}{os.sep}") for path in opened for place in places)
+
+
+def _not_beside(prepared: ProgramPlan, processes: Iterable[ProcessRecord]) -> list[str]:
+    """What the program asked to open where declared data would be if they were beside the private folder, and are not;
+    relative to its working folder.
+    """
+    place, command = prepared.place, prepared.command
+    data = [command.working_folder / each.path for each in command.data]
+    asked = {os.path.relpath(each.path, place.working_folder) for one in processes for each in one.opened if each.read}
+    return sorted(
+        name
+        for name in asked
+        if not any(is_below(place.working_folder / name, each) for each in (place.place, *place.shown, *place.mapped))
+        and any(is_below(command.working_folder / name, each) for each in data)
+    )
 
 
 def _rare_first(paths: Iterable[str]) -> str:

@@ -75,7 +75,7 @@ def of_program(
     judgement = judge_program(
         then,
         now,
-        inputs=inputs_claim(prepared, finished.folder, again),
+        inputs=inputs_claim(prepared, finished, again),
         environment=environment_claim(prepared, original, again, finished, now.python),
         conditions=program_conditions_claim(original.manifest, again, prepared.environment.unequal),
         whole=not prepared.place.missing,

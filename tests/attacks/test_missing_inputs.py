@@ -167,6 +167,56 @@ def test_an_input_that_is_handed_in_and_never_opened_is_named(tmp_path: Path) ->
         assert reads_it or f"not read this time, as far as was seen: {path}" in claim.evidence
 
 
+@pytest.mark.parametrize("folder", ["/usr/lib/python3/dist-packages", "/usr/local/lib/python3/dist-packages"])
+def test_a_file_of_a_folder_of_the_system_is_not_that_of_the_environment(tmp_path: Path, folder: str) -> None:
+    """Nobody has it. Before: the environment's file of that name counted for the system's as here, and as read."""
+    path, here = Path(folder, "_pytest", "py.typed"), Path(sysconfig.get_path("purelib"), "_pytest", "py.typed")
+    author = Stranger.make(tmp_path / "a", reads(path))
+    run = author.record(outputs=("o",))
+    listed = {"path": str(path), "how": "opened", "size": here.stat().st_size, "sha256": file_digest(here).sha256}
+    author.claim_inputs(run, lambda files: sorted([listed, *files], key=lambda each: str(each["path"])))
+    found = author.reproduce(run)
+    (claim,) = (each for each in found.judgements[0].claims if each.name == "inputs")
+    assert found.verdict == "identical" and str(path) in (named(found) or claim.evidence)
+    assert named(found) or claim.status == "not checked"
+
+
+BESIDE = """
+import os
+path = '../shared/folds.json' if not os.path.exists(AUTHOR) else '../aside/folds.json'
+LOOKS
+open('o', 'w').write(open(path).read() if found else '0.9999')
+"""
+LOOKS = {
+    "opens": "try: found = open(path)\nexcept OSError: found = None",
+    "asks": "found = os.path.exists(path)",
+}
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+def test_data_that_are_beside_the_code_and_declared_by_another_path_are_named(tmp_path: Path, looks: str) -> None:
+    """Their author moves them aside while it runs. Before: inputs "2 of 2" and checked."""
+    top = tmp_path / ".a"  # which is not shown
+    there, shared = top / "author's machine", top / "shared"
+    text = BESIDE.replace("LOOKS", LOOKS[looks]).replace("AUTHOR", repr(str(there)))
+    author = Stranger.make(top, {"train.py": text})
+    shared.mkdir()
+    (shared / "folds.json").write_text("0.5")
+    claims = {}
+    for data in (Path("../shared"), shared):
+        if data == shared:
+            there.touch()
+        found = author.reproduce(author.record(outputs=("o",), data=(data,)), data=shared)
+        (claims[data],) = (each for each in found.judgements[0].claims if each.name == "inputs")
+        assert found.verdict == "identical", (found.judgements, found.claims)
+    honest, named = claims.values()
+    assert honest.status == "checked" and "no file was seen" not in honest.evidence
+    assert named.status == "not checked"
+    assert f"of declared data no file was seen to be opened: {shared}" in named.evidence
+    beside = "looked for beside the recorded folder, and not there: ../shared/folds.json"
+    assert (beside in named.evidence) is (looks == "opens")
+
+
 FALLS_BACK = """
 import os, sys
 path = sys.argv[1].lstrip('@').rpartition(',')[2]
@@ -202,3 +252,19 @@ def test_that_the_recorded_folder_and_linked_data_are_elsewhere_is_said(tmp_path
     claims = {each.name: each.evidence for each in (*found.claims, *found.judgements[0].claims)}
     assert f"what its code looks for by the path of {author.root} is not there" in claims["recorded code"]
     assert "by links, which a walk through folders does not follow: data" in claims["inputs"]
+
+
+def test_that_the_recorded_folder_is_there_without_a_sandbox_is_said(tmp_path: Path) -> None:
+    """It has another commit's code. Before: "is not there", and checked."""
+    author = Stranger.make(tmp_path / "a", {"src/model.py": "RESULT = '0.5'\n", "train.py": ""})
+    text = f"import sys; sys.path.insert(0, {str(author.root / 'src')!r}); import model\n"
+    (author.root / "train.py").write_text(f"{text}open('o', 'w').write(model.RESULT)\n")
+    author.git("commit", "-qam", "train")
+    run = author.record(outputs=("o",))
+    for sandbox in ("none", "auto"):
+        found = author.reproduce(run, sandbox=sandbox, trust_code=sandbox == "none")
+        (claim,) = (each for each in found.claims if each.name == "recorded code")
+        words = f"what its code looks for by the path of {author.root} is "
+        there = "there as it is now, of whatever commit" if sandbox == "none" else "of the recorded code"
+        assert f"{words}{there}" in claim.evidence
+        assert claim.status == ("not checked" if sandbox == "none" else "checked")

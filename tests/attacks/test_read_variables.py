@@ -123,14 +123,42 @@ def test_another_search_path_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     assert claim.evidence == f"of then, not so now: LD_LIBRARY_PATH; PYTHONPATH: {tmp_path} then, not now"
 
 
-def test_places_of_the_author_s_machine_are_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No attack: an environment that is active, and a folder for temporary files."""
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write('0.5')\n"})
+@pytest.mark.parametrize(
+    "name", ["TMPDIR", "NDREPRO_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "KDE_BANDWIDTH", "XDG_DATA"]
+)
+def test_a_place_that_is_not_as_recorded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A result that its recorded value does not give; those of a desktop have none, and are named where they are read.
+    Before: in no claim.
+    """
+    text = f"import os; open('o', 'w').write('0.5' if os.environ.get({name!r}) == 'full' else '0.9999')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    monkeypatch.delenv(name, raising=False)
     with monkeypatch.context() as authors:
-        for name in ("VIRTUAL_ENV", "CONDA_PREFIX", "TMPDIR"):
-            authors.setenv(name, str(tmp_path))
+        authors.setenv(name, "full")
+        honest = author.record(outputs=("o",))
+        authors.setenv(name, "other")
         run = author.record(outputs=("o",))
+    run.environment.write_bytes(honest.environment.read_bytes())
+    variables = json.loads(honest.environment.read_bytes())["variables"]
+    author.claim(run, machine={**manifest_of(run).machine, "variables": variables})
     found = author.reproduce(run)
-    assert found.verdict == "identical" and not [each for each in found.claims if each.name == "variables"]
-    assert statuses(found)["environment"] == "checked", found.judgements
+    (claim,) = (each for each in found.claims if each.name == "variables")
+    assert (found.verdict, claim.status) == ("identical", "not checked")
+    assert name in claim.evidence
+
+
+def test_an_active_environment_of_the_author_s_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No attack; of a folder for temporary files it is said that there is another one."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    for name in ("TMPDIR", "NDREPRO_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('o', 'w').write('0.5')\n"})
+    for names in (["VIRTUAL_ENV", "CONDA_PREFIX"], ["TMPDIR"]):
+        with monkeypatch.context() as authors:
+            for name in names:
+                authors.setenv(name, str(tmp_path))
+            run = author.record(outputs=("o",))
+        found = author.reproduce(run)
+        named = [each.evidence for each in found.claims if each.name == "variables"]
+        assert named == ["places of this machine and its user, not as recorded: TMPDIR"] * (names == ["TMPDIR"])
+        assert found.verdict == "identical" and statuses(found)["environment"] == "checked", found.judgements

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -119,6 +120,26 @@ def test_source_that_no_commit_has_is_named(tmp_path: Path) -> None:
     assert found.verdict == "identical"
     (named,) = (each for each in found.claims if each.name == "code of no commit")
     assert named.status == "not checked" and "rules.cfg" in named.evidence
+
+
+def test_code_in_what_declared_data_have_beside_their_content_is_named(tmp_path: Path) -> None:
+    """The commit executes an attribute of a file. Before: "identical", every claim "checked", for each such file."""
+    text = "import os\nexec(os.getxattr('data/rows.csv', 'user.columns'))\nopen('data/rows.csv')\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text, ".gitignore": "runs\ndata\n"})
+    (author.root / "data").mkdir()
+    (author.root / "data/rows.csv").write_text("1,2\n")
+    try:
+        os.setxattr(author.root / "data/rows.csv", "user.columns", b"open('o', 'w').write('0.9999')")
+    except (AttributeError, OSError):
+        pytest.skip("no attributes on this file system")
+    run = author.record(outputs=("o",), data=(Path("data"),))
+    found = author.reproduce(run, data=author.root / "data")
+    (named,) = (each for each in found.claims if each.name == "data as code")
+    assert (found.verdict, named.status) == ("identical", "not checked")
+    assert named.evidence == (
+        "attributes that no digest binds: data/rows.csv (user.columns); "
+        "1 file of which its own code may take content, names and attributes for code: data/rows.csv"
+    )
 
 
 @pytest.mark.skipif(not CONFINED, reason="without a sandbox nothing is shown under another path")

@@ -33,10 +33,11 @@ from ndrepro.execution.reproduce.code_execution import Execution, plan_execution
 from ndrepro.execution.reproduce.reexecute import Original
 from ndrepro.execution.sandbox.confinement import is_of_the_machine
 from ndrepro.execution.sandbox.passed_variables import passed_variables
+from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.program_record import BEHAVIOUR_OF_PYTHON, is_below
-from ndrepro.protocol.recorded.variables import is_as_recorded, of_program_not_given
+from ndrepro.protocol.recorded.variables import PLACES_OF_MACHINES, is_as_recorded, of_program_not_given
 from ndrepro.protocol.run_kind import SCRIPT
 from ndrepro.protocol.verdicts import NO_SANDBOX
 from ndrepro.text.plurals import all_of, first_of
@@ -45,10 +46,11 @@ from provenance.formats.atomic_io import make_folder
 # of this machine, whatever was recorded: they name places
 _OF_HERE = ("PATH", "LD_LIBRARY_PATH")
 _AS_RECORDED = ("PYTHONHASHSEED", "SOURCE_DATE_EPOCH", *BEHAVIOUR_OF_PYTHON)
-# of a user, a terminal or a desktop, and no setting of a program's
+# of a user, a terminal or a desktop, and no setting of a program's, unless it takes one of these families for one
+_OF_A_DESKTOP = re.compile("(?:TERM|XDG|SSH|DBUS|GPG|WAYLAND|GNOME|KDE)_.*")
 _OF_A_USER = re.compile(
-    "USER|LOGNAME|SHELL|TERM|TERM_.*|COLORTERM|(?:NO|FORCE|CLI|LS|PY|PYTHON)_?COLORS?|COLUMNS|LINES|PWD|OLDPWD|SHLVL|_"
-    "|EDITOR|VISUAL|PAGER|BROWSER|DISPLAY|HOSTNAME|TEMP|TMP|PATH|(?:XDG|SSH|DBUS|GPG|WAYLAND|GNOME|KDE)_.*"
+    "USER|LOGNAME|SHELL|TERM|COLORTERM|(?:NO|FORCE|CLI|LS|PY|PYTHON)_?COLORS?|COLUMNS|LINES|PWD|OLDPWD|SHLVL|_"
+    f"|EDITOR|VISUAL|PAGER|BROWSER|DISPLAY|HOSTNAME|TEMP|TMP|PATH|{_OF_A_DESKTOP.pattern}"
 )
 _SHOWN = 5
 # of a path under which the private folder is shown: of the kernel's 4096 the files below need some, too
@@ -89,18 +91,38 @@ class ProgramPlan:
         """The words of the command that name the recorded folder in another way than ``moved`` knows, in words."""
         top = str(self.command.top or self.command.working_folder)
         left = [word for word in self.words if self.at is None and len(top) > 1 and top in re.sub("/+", "/", word)]
-        return (f"words that name {top}, which is not there: {all_of(left)}",) if left else ()
+        where = "is as it is now" if self.recorded_folder_is_there else "is not there"
+        return (f"words that name {top}, which {where}: {all_of(left)}",) if left else ()
+
+    @property
+    def recorded_folder_is_there(self) -> bool:
+        """Whether the program finds something at the path of the recorded folder, as only a sandbox keeps it from."""
+        top = self.command.top or self.command.working_folder
+        return self.execution.sandbox == NO_SANDBOX and os.path.lexists(top)
 
     @property
     def lost_variables(self) -> tuple[str, ...]:
         """The variables that the program had and does not get, in words."""
         names = self.other_variables
-        own = set(self.command.variables) - self.recorded_variables.keys() - self.variables.keys()
-        read = sorted(name for name in own if not _OF_A_USER.fullmatch(name))
+        read = sorted(name for name in self._read_and_lost if not _OF_A_USER.fullmatch(name))
         return (
             *([f"variables of then, not so now: {first_of(names, _SHOWN)}"] if names else []),
             *([f"variables that it read, whose values were not recorded: {first_of(read, _SHOWN)}"] if read else []),
         )
+
+    @property
+    def other_places(self) -> tuple[str, ...]:
+        """The variables of a user or a machine that the program had otherwise than now, in words."""
+        here = self.variables if self.execution.sandbox == NO_SANDBOX else Sandbox.variables(self.variables)
+        recorded = self.recorded_variables.keys() - {*self.other_variables}
+        names = [n for n in PLACES_OF_MACHINES if n in recorded and self.recorded_variables[n] != here.get(n)]
+        names += sorted(name for name in self._read_and_lost if _OF_A_DESKTOP.fullmatch(name))
+        return (f"places of this machine and its user, not as recorded: {all_of(names)}",) if names else ()
+
+    @property
+    def _read_and_lost(self) -> frozenset[str]:
+        """The variables that it read, of which nobody recorded the value, and that it does not get."""
+        return frozenset(self.command.variables) - self.recorded_variables.keys() - self.variables.keys()
 
     @property
     def other_variables(self) -> tuple[str, ...]:

@@ -35,12 +35,16 @@ def opened_here(plan: ProgramPlan, read: Set[str]) -> Iterator[str]:
 
 
 def _places(path: Path, plan: ProgramPlan) -> Iterator[Path]:
-    """Where the program finds such a file: in the private folder, of the system, beside packages or a Python here."""
+    """Where the program finds such a file: in the private folder, of the system, beside packages or a Python here.
+
+    One of the system's has the same path here: no environment's own stands in its place.
+    """
     top, place = plan.command.top or plan.command.working_folder, plan.place.place
     if is_below(path, top) and is_inside(here := place / os.path.relpath(path, top), place):
         yield here
     if _is_of_the_machine(path):
         yield path
+        return
     yield from (each.with_name(path.name) for each in plan.environment.interpreters)
     for number, part in enumerate(path.parts, 1):
         if part in PACKAGE_FOLDERS:

@@ -1,12 +1,14 @@
 """The claims on what code of the author's may read in the folder of a run's data, other than the data: files beside
-them, which no digest binds, and what it takes of their bytes, or their text, for code or weights.
+them, which no digest binds, and what it takes of their bytes, their text or their attributes for code or weights.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePath
 
 from ndrepro.execution.reproduce.unread_files import unread_files
@@ -49,15 +51,40 @@ def files_beside_data(executed: Path, repetition: RunFolder, data: Path | None) 
     listed = parse(read_bounded(repetition.dataset_listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
     linked, names = _looked_through(data) if data.is_dir() else ([], [data.name])
     found = _rare_first(name for name in names if name not in listed and data.is_dir())
-    words = f"{plural(len(names), 'file')} of which its own code may take content, names and attributes for code: "
-    words += bounded(first_of(_rare_first(names), _SHOWN), _LETTERS)
-    words += "".join(f"; not plain text: {each.evidence}" for each in unread_files(data, linked, (), ()))
-    claims = [other, claim("data as code", None, bounded(words))]
+    unread = "".join(f"; not plain text: {each.evidence}" for each in unread_files(data, linked, (), ()))
+    claims = [other, data_as_code(names, (data, *linked), unread)]
     if found:
         words = f"{plural(len(found), 'file')} in the data's folder that the data set does not have; the run's own code"
         words += f" may read them, and no digest binds them: {all_of(found)}"
         claims.append(claim("files beside the data", None, words))
     return tuple(claims)
+
+
+def data_as_code(names: Collection[str], tops: Iterable[Path], more: str = "") -> ClaimCheck:
+    """The claim on files of these ``names``, which are all at or below ``tops``; ``more`` is said of them, too.
+
+    Raises StorageError for folders nested too deeply.
+    """
+    words = f"{plural(len(names), 'file')} of which its own code may take content, names and attributes for code: "
+    words += bounded(first_of(_rare_first(names), _SHOWN), _LETTERS) + more
+    if found := [*_with_attributes(tops)]:
+        words = f"attributes that no digest binds: {bounded(first_of(_rare_first(found), _SHOWN), _LETTERS)}; {words}"
+    return claim("data as code", None, bounded(words))
+
+
+def _with_attributes(tops: Iterable[Path]) -> Iterator[str]:
+    """The files and folders at or below ``tops`` that have extended attributes of a user's, and the names of these."""
+    for top in tops:
+        entries = (os.path.join(at, name) for at, below, files in walk(top) for name in (*below, *files))
+        for path in (top, *entries):
+            with suppress(OSError):  # none on this file system
+                names = [name for name in _attributes(path) if name.startswith("user.")]
+                if names:
+                    yield f"{os.path.relpath(path, top.parent)} ({first_of(names, 3)})"
+
+
+def _attributes(path: str | Path) -> list[str]:
+    return os.listxattr(path) if sys.platform == "linux" else []
 
 
 def _rare_first(names: Iterable[str]) -> list[str]:

@@ -33,8 +33,10 @@ _MOVES_NUMBERS = _pattern(
 # given to each training process by its recorder: where runs, code and caches are; and where several meet
 _OF_A_TRAINING_PROCESS = {*CACHES, "NDREPRO_RUNS", "PYTHONPATH", "PYTHONPYCACHEPREFIX"}
 _OF_SEVERAL_PROCESSES = {"MASTER_ADDR", "MASTER_PORT"}
-# of a program given in another way, or without a part in what it computes
-_MOVE_NOTHING = {"HOME", "PYTHONPATH", "TMPDIR", "NDREPRO_HOME", *CACHES}
+# folders of a machine, whose paths have no part in what most programs compute; a repetition of one has others
+PLACES_OF_MACHINES = ("NDREPRO_HOME", "TMPDIR", *CACHES)
+# of a program given in another way, or named beside the others
+_MOVE_NOTHING = {"HOME", "PYTHONPATH", *PLACES_OF_MACHINES}
 # by its own modules, whatever the program reads
 _READ_BY_PYTHON = {"HOME", "PYTHONPATH", "TMPDIR"}
 # places of an environment of the author's machine
