@@ -18,7 +18,7 @@ from ndrepro.execution.programs.input_files import is_code
 from ndrepro.execution.programs.program_run import FinishedProgram
 from ndrepro.execution.reproduce.files_beside_data import data_as_code
 from ndrepro.execution.reproduce.unread_files import unread_files
-from ndrepro.protocol.program_record import INPUTS, ProgramRecord, is_below
+from ndrepro.protocol.program_record import INPUTS, ProgramRecord
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
 from ndrepro.text.plurals import all_of, bounded, first_of, plural, quoted
 from provenance.attestation.manifest import Manifest
@@ -86,7 +86,7 @@ def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
 
 
 def _data_as_code(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
-    """The claim on what is shown where it is, with all that it has beside its content; () where no data are declared."""
+    """The claim on what is shown where it is, with all that it has beside its content; () for no declared data."""
     tops = prepared.place.shown if prepared.command.data else ()
     paths = [(path, top) for top in tops for path in (files_below(top) if top.is_dir() else [top])]
     return (data_as_code([os.path.relpath(path, top.parent) for path, top in paths], tops),) if tops else ()
@@ -155,15 +155,16 @@ def _not_beside(prepared: ProgramPlan, processes: Iterable[ProcessRecord]) -> li
     """What the program asked to open where declared data would be if they were beside the private folder, and are not;
     relative to its working folder.
     """
-    place, command = prepared.place, prepared.command
-    data = [command.working_folder / each.path for each in command.data]
-    asked = {os.path.relpath(each.path, place.working_folder) for one in processes for each in one.opened if each.read}
-    return sorted(
-        name
-        for name in asked
-        if not any(is_below(place.working_folder / name, each) for each in (place.place, *place.shown, *place.mapped))
-        and any(is_below(command.working_folder / name, each) for each in data)
-    )
+    here, then = prepared.place.working_folder, prepared.command.working_folder
+    data = {Path(os.path.normpath(then / each.path)) for each in prepared.command.data}
+    shown = {prepared.place.place, *prepared.place.shown, *prepared.place.mapped}
+    asked = {os.path.relpath(each.path, here) for process in processes for each in process.opened if each.read}
+    return sorted(name for name in asked if _is_at(then / name, data) and not _is_at(here / name, shown))
+
+
+def _is_at(path: Path, tops: Collection[Path]) -> bool:
+    plain = Path(os.path.normpath(path))
+    return any(each in tops for each in (plain, *plain.parents))
 
 
 def _rare_first(paths: Iterable[str]) -> str:

@@ -109,6 +109,17 @@ def claims_on(data: Path, repetition: RunFolder, executed: Path | None = None) -
     return {each.name: each.evidence for each in found}
 
 
+def test_attributes_of_data_are_named(tmp_path: Path) -> None:
+    """No digest binds them. Before: by the word "attributes" alone."""
+    data, repetition = given_data(tmp_path)
+    try:
+        os.setxattr(data / "train/a", "user.stem", b"1")
+    except (AttributeError, OSError):
+        pytest.skip("no attributes on this file system")
+    found = claims_on(data, repetition)["data as code"]
+    assert found.startswith("attributes that no digest binds: data/train/a (user.stem); 2 files of which")
+
+
 def test_files_beside_the_data_that_such_code_may_read_are_named(tmp_path: Path) -> None:
     """Compiled code there is in no record, and may be another one each time. Before: in no claim."""
     data, repetition = given_data(tmp_path, "aux/stem.pt")

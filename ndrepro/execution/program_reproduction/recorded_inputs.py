@@ -202,10 +202,10 @@ class RecordedInputs:
             return f"{problem}; {found[0]} has it, and nothing but a sandbox can show it there: link it to {path}"
         self.shown[found[0]] = found[1]
         self.elsewhere.append(f"data {path}: from {found[0]}")
-        if here is None:
-            self.mapped[path] = found[0]
-        else:
+        if here is not None:
             self._link(found[0], here)
+        elif found[0] != path:  # which is shown as it is
+            self.mapped[path] = found[0]
         return ""
 
     def _link(self, path: Path, here: Path) -> None:

@@ -76,14 +76,14 @@ def _with_attributes(tops: Iterable[Path]) -> Iterator[str]:
     """The files and folders at or below ``tops`` that have extended attributes of a user's, and the names of these."""
     for top in tops:
         entries = (os.path.join(at, name) for at, below, files in walk(top) for name in (*below, *files))
-        for path in (top, *entries):
+        for path in (str(top), *entries):
             with suppress(OSError):  # none on this file system
                 names = [name for name in _attributes(path) if name.startswith("user.")]
                 if names:
                     yield f"{os.path.relpath(path, top.parent)} ({first_of(names, 3)})"
 
 
-def _attributes(path: str | Path) -> list[str]:
+def _attributes(path: str) -> list[str]:
     return os.listxattr(path) if sys.platform == "linux" else []
 
 
