@@ -37,6 +37,8 @@ def of_training(
     from ndrepro.execution.reproduce.unread_source import unread_source
     from ndrepro.execution.runs.observer import Observer
     from ndrepro.protocol.experiment.own import is_own_network
+    from ndrepro.protocol.messages import Request, read_json
+    from ndrepro.reproduction.installed_claim import installed_claim
 
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         drawn = draw.spot, draw.challenge, draw.beacon
@@ -49,7 +51,8 @@ def of_training(
             judgements = _judged(original, plan, repetitions, options)
             evaluated = _evaluated(original, plan, repetitions[0].folder, judgements, options, permission, observer)
         beside = files_beside_data(rebuilt.code, repetitions[0].folder, repetitions[0].data)
-    claims = (*evaluated, *unread, *beside, *claims_of_run(original, plan, repetitions, evaluated))
+        installed = installed_claim(Request.from_json(read_json(repetitions[0].folder.request)))
+    claims = (*evaluated, *unread, *beside, *installed, *claims_of_run(original, plan, repetitions, evaluated))
     if is_own_network(original.request.experiment.arch):
         judgements = tuple(replace(each, claims=beside_own_network(each.claims)) for each in judgements)
         claims = beside_own_network(claims)

@@ -19,6 +19,9 @@ from tiny_wheels import make_wheel
 from ndrepro.api import Reproduction
 from ndrepro.execution.environments.interpreters import run_uv
 from ndrepro.execution.program_reproduction import environment_files
+from ndrepro.protocol.experiment.experiment import Experiment
+from ndrepro.protocol.messages import Request
+from ndrepro.reproduction.installed_claim import installed_claim
 from provenance.capture.distribution_metadata import RecordedFile
 from provenance.capture.distributions import search
 
@@ -144,6 +147,28 @@ def test_a_file_that_is_not_as_listed_is_named(
     expected = ("not checked", f"{edited}: not the file that tinystats lists") if edited else ("checked", "as recorded")
     assert found.verdict == "identical"
     assert claim(found, "environment")[0] == expected[0] and expected[1] in claim(found, "environment")[1]
+
+
+@pytest.mark.parametrize("what", ["", "missing", "edited", *BROUGHT])
+def test_the_same_is_said_of_the_environment_of_a_training_run(
+    tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Before: "libraries and loaded code" looked at what was loaded alone, and all was checked."""
+    more, status, words = BROUGHT.get(what, ({"textfast.py": MEAN}, "not checked", "textfast.py: "))
+    make_wheel(wheels, "textcolors", "2.1", more=more)
+    python = environment(tmp_path / "reviewers", "tinystats", "textcolors")
+    if what == "missing":
+        (packages(python) / "textfast.py").unlink()
+    elif what == "edited":
+        add(packages(python) / "textfast.py", FALSE)
+    monkeypatch.setattr(sys, "executable", str(python))
+    (found,) = installed_claim(Request(Experiment.from_name("lenet_bn_1_digits"), ""))
+    if what:
+        assert found.status == status and words in found.evidence, found
+    else:
+        assert (found.status, found.evidence) == ("checked", "what is installed is as the RECORDs list it"), (
+            "the control"
+        )
 
 
 COUNTS = """import copy, subprocess, tinystats

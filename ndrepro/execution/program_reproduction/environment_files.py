@@ -40,8 +40,8 @@ from provenance.formats.folder_tree import files_and_links, walk
 
 _OUTSIDE = ".."
 _PROGRAMS = "/usr/bin"
-# which venv, virtualenv and uv make in an environment, beside its programs
-_OF_INSTALLERS = ("pyvenv.cfg", "lib64", ".gitignore", ".lock", "CACHEDIR.TAG")
+# which venv, virtualenv, uv and this project's bootstrap.sh make in an environment, beside its programs
+_OF_INSTALLERS = ("pyvenv.cfg", "lib64", ".gitignore", ".lock", "CACHEDIR.TAG", ".complete")
 # of an installation of Python, or uv's of one
 _OF_INSTALLATION = ("bin", "include", "lib", "lib64", "share", "BUILD")
 # of conda: its own lists, the packages as they were downloaded, other environments

@@ -17,18 +17,17 @@ started where no configuration file of others is in force, which could name an i
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import distributions
 from pathlib import Path
 
-from ndrepro.execution.environments.interpreters import expect_untracked, find_python, run_uv
+from ndrepro.execution.environments.interpreters import find_python, run_uv
 from ndrepro.execution.program_reproduction import editable_folders, environment_files
+from ndrepro.execution.program_reproduction.asked_python import AskedPython, ask_python
 from ndrepro.execution.program_reproduction.editable_folders import EditableFolders
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
@@ -46,12 +45,6 @@ from provenance.formats.digest import file_digest
 from provenance.system_programs import find_any_program
 
 _NAME, _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
-# started without site, its search path has its own modules alone
-_QUESTION = (
-    "import json, sys; own = sys.path[:]; import site; site.main(); "
-    "own += [*site.getsitepackages(), site.getusersitepackages()]; "
-    "print(json.dumps([sys.version.split()[0], sys.path, sys.executable, own]))"
-)
 _SHOWN_LINES = 6
 _EDITABLE = "metadata and scripts of an editable installation"
 _OF_THE_INDEX = (
@@ -127,10 +120,10 @@ def find_environment(
     executable, difference = _executable(command, place, own=own)
     of_command = None if is_below(executable, place) else python_of(executable)
     found = _on_path("python3", "python")
-    answer = ("", (), None, ()) if found is None else _asked(found)
-    named = answer[2] or found
+    answer = AskedPython() if found is None else ask_python(found)
+    named = answer.executable or found
     interpreter = Path(of_command) if of_command else named
-    version, searched, _, of_python = answer if interpreter in (None, named) else _asked(interpreter)
+    version, searched, _, of_python = answer if interpreter in (None, named) else ask_python(interpreter)
     folders = tuple(Path(place) for place in searched if Path(place).is_dir())
     projects = editable_folders.find(folders, of_python)
     interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
@@ -201,7 +194,7 @@ def rebuild_environment(
     else:
         executable = _executable(command, place, own=own)[0]
     packages = next(folder.glob("lib/python*/site-packages"))
-    unequal = dict(_different_distributions(command, manifest, _asked(base)[0], search([str(packages)])))
+    unequal = dict(_different_distributions(command, manifest, ask_python(base).version, search([str(packages)])))
     return ProgramEnvironment(
         executable,
         (base,),
@@ -229,10 +222,10 @@ def _executable(command: RecordedCommand, place: Path, *, own: bool) -> tuple[Pa
     if own and recorded.is_absolute() and _is_own(recorded) and os.access(recorded, os.X_OK):
         if digest not in (None, _digest(recorded)):
             return recorded, (f"{recorded}: another file than then",)
-        return (is_python(recorded) and _asked(recorded)[2]) or recorded, ()
+        return (is_python(recorded) and ask_python(recorded).executable) or recorded, ()
     found = _on_path(first.name)
     if found is not None and is_python(found):
-        return _asked(found)[2] or found, ()
+        return ask_python(found).executable or found, ()
     if found is None:
         raise UsageError(
             f"{command.words[0]}: command not found", "install it, or rebuild the environment: --rebuild-env"
@@ -300,21 +293,6 @@ def _different_distributions(
             yield name, f"{name}: {before.version or 'unknown'} then, {now.version} now"
         elif not before.same_files(now) and before.digest and now.digest:
             yield name, f"{name} {now.version}: other files than then"
-
-
-def _asked(python: Path) -> tuple[str, tuple[str, ...], Path | None, tuple[Path, ...]]:
-    """The version, search path and file of an interpreter, and the places of its own modules and of its environment's
-    packages; "" where it does not answer.
-
-    Raises UsageError where git tracks it.
-    """
-    expect_untracked(python)
-    asked = subprocess.run([str(python), "-I", "-S", "-c", _QUESTION], capture_output=True, text=True)
-    if asked.returncode:
-        return "", (), None, ()
-    version, places, executable, of_python = json.loads(asked.stdout)
-    own = Path(executable) if executable else None
-    return version, tuple(place for place in places if place), own, tuple(map(Path, of_python))
 
 
 def _pins(manifest: Manifest) -> tuple[dict[str, str], tuple[str, ...]]:
