@@ -149,16 +149,22 @@ def test_a_file_that_is_not_as_listed_is_named(
     assert claim(found, "environment")[0] == expected[0] and expected[1] in claim(found, "environment")[1]
 
 
-@pytest.mark.parametrize("what", ["", "missing", "edited", *BROUGHT])
+@pytest.mark.parametrize("what", ["", "missing", "edited", "linked", "linked folder", *BROUGHT])
 def test_the_same_is_said_of_the_environment_of_a_training_run(
     tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Before: "libraries and loaded code" looked at what was loaded alone, and all was checked."""
-    more, status, words = BROUGHT.get(what, ({"textfast.py": MEAN}, "not checked", "textfast.py: "))
+    more, status, words = BROUGHT.get(what, ({"textfast.py": MEAN}, "not checked", "textfast"))
     make_wheel(wheels, "textcolors", "2.1", more=more)
     python = environment(tmp_path / "reviewers", "tinystats", "textcolors")
     if what == "missing":
         (packages(python) / "textfast.py").unlink()
+    elif what == "linked":
+        (packages(python) / "textfast.py").rename(tmp_path / "textfast.py")
+        (packages(python) / "textfast.py").symlink_to(tmp_path / "textfast.py")
+    elif what == "linked folder":
+        (tmp_path / "textfast").mkdir()
+        (packages(python) / "textfast").symlink_to(tmp_path / "textfast")
     elif what == "edited":
         add(packages(python) / "textfast.py", FALSE)
     monkeypatch.setattr(sys, "executable", str(python))

@@ -95,6 +95,10 @@ def look(folders: Iterable[Path], found: DistributionSearch, pythons: Collection
     ]
     of_system = {each.folder for each in installed if _is_of_system(each.folder)}
     concerns = [*doubtful.values(), *_edited(row for row in compared if row[0].folder not in of_system)]
+    if linked := sorted(_leading_out(listed, {*sites, *prefixes, *map(Path, _real(folders))})):
+        concerns.append(
+            f"{plural(len(linked), 'link')} to files elsewhere, which a sandbox does not show: {all_of(linked)}"
+        )
     notes = list(_notes(startup, listed, found.shadowed))
     if changed := _edited(row for row in compared if row[0].folder in of_system):
         notes.append(f"the system changed {plural(len(changed), 'file')}: {first_of(changed, _SHOWN)}")
@@ -117,6 +121,12 @@ def look(folders: Iterable[Path], found: DistributionSearch, pythons: Collection
 def _real(folders: Iterable[Path]) -> list[str]:
     """Each folder once, by the path that no link is on."""
     return list(dict.fromkeys(map(os.path.realpath, folders)))
+
+
+def _leading_out(paths: Iterable[str], tops: Iterable[Path]) -> Iterator[str]:
+    """Those that are links to what is not below ``tops``: installers make such links into their caches."""
+    starts = tuple(f"{top}{os.sep}" for top in tops)
+    return (path for path in paths if os.path.islink(path) and not os.path.realpath(path).startswith(starts))
 
 
 def _contradiction(path: str, rows: Sequence[_Row]) -> str:

@@ -24,7 +24,10 @@ from provenance.formats.folder_tree import files_and_links, walk
 from provenance.formats.listing import parse
 
 _SHOWN, _LETTERS = 20, 1000
-_OF_THE_MACHINE = "which files of the system, of the environment and in LD_LIBRARY_PATH its own code read is not known"
+_OF_THE_MACHINE = (
+    "which files of the system, of the environment and in LD_LIBRARY_PATH its own code read, and which variables that no "
+    "record has, is not known; HOME was an empty folder, whatever it was then"
+)
 
 
 def files_beside_data(executed: Path, repetition: RunFolder, data: Path | None) -> tuple[ClaimCheck, ...]:
