@@ -29,8 +29,8 @@ from provenance.observation.process_record import ProcessRecord
 # of a command in a claim, which has more to say
 _COMMAND = 1000
 _OF_THE_MACHINE = (
-    "which files of the system and of the environment it read, beside modules, what it looked for elsewhere and did not "
-    "find, and what it took of the names, attributes and times of any file, is not compared"
+    "which files of the system and of the environment it read, beside modules, what it looked for elsewhere and did "
+    "not find, and what it took of the names, attributes and times of any file, is not compared"
 )
 # of the names of inputs, and of one
 _NAMES, _NAME = 1500, 200
