@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -14,9 +13,9 @@ from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
 from ndrepro.execution.program_reproduction.recorded_command import listed_files
 from ndrepro.execution.program_reproduction.recorded_words import files_of_the_code
 from ndrepro.execution.program_reproduction.uncompared_inputs import opened_here, uncompared_inputs
-from ndrepro.execution.programs.input_files import is_code
 from ndrepro.execution.programs.program_run import FinishedProgram
 from ndrepro.execution.reproduce.files_beside_data import data_as_code
+from ndrepro.execution.reproduce.rare_files import rare_first
 from ndrepro.execution.reproduce.unread_files import unread_files
 from ndrepro.protocol.program_record import INPUTS, ProgramRecord
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
@@ -140,7 +139,7 @@ def inputs_claim(prepared: ProgramPlan, finished: FinishedProgram, again: Manife
     own = {file.path for file in place.of_environment}
     beyond = opened - recorded - set(map(str, place.mapped.values()))
     listed = {"recorded": recorded - own, "also read now": beyond}
-    names = [f"{what}: {_rare_first(paths)}" for what, paths in listed.items() if paths]
+    names = [f"{what}: {_named(paths)}" for what, paths in listed.items() if paths]
     return claim("inputs", None if doubts else True, bounded("; ".join([had, *doubts, *names])))
 
 
@@ -167,18 +166,10 @@ def _is_at(path: Path, tops: Collection[Path]) -> bool:
     return any(each in tops for each in (plain, *plain.parents))
 
 
-def _rare_first(paths: Iterable[str]) -> str:
-    """The names of files, source and then rare kinds first, as far as there is room; of the others how many."""
-    kinds = Counter(map(_kind, names := [*paths]))
-    names.sort(key=lambda name: (not is_code(name), kinds[_kind(name)], name))
-    shown = [quoted(bounded(name, _NAME)) for name in names]
+def _named(paths: Iterable[str]) -> str:
+    """The names of files, as far as there is room; of the others how many."""
+    shown = [quoted(bounded(name, _NAME)) for name in rare_first(paths)]
     return first_of(shown, sum(length <= _NAMES for length in accumulate(len(name) + 2 for name in shown)))
-
-
-def _kind(path: str) -> str:
-    """The end of a file's name, or the whole of a hidden file's."""
-    name = os.path.basename(path)
-    return os.path.splitext(name)[1] or name * name.startswith(".")
 
 
 def stayed_claim(manifest: Manifest) -> tuple[ClaimCheck, ...]:

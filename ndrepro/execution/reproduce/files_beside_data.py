@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 
+from ndrepro.execution.reproduce.rare_files import rare_first
 from ndrepro.execution.reproduce.unread_files import unread_files
 from ndrepro.execution.sandbox.recorded_data import data_paths
 from ndrepro.protocol.layout import RunFolder
@@ -53,7 +53,7 @@ def files_beside_data(executed: Path, repetition: RunFolder, data: Path | None) 
         return other, claim("data as code", None, words)
     listed = parse(read_bounded(repetition.dataset_listing, LOG_BYTES).decode("utf-8", "surrogateescape"))
     linked, names = _looked_through(data) if data.is_dir() else ([], [data.name])
-    found = _rare_first(name for name in names if name not in listed and data.is_dir())
+    found = _named(name for name in names if name not in listed and data.is_dir())
     unread = "".join(f"; not plain text: {each.evidence}" for each in unread_files(data, linked, (), ()))
     claims = [other, data_as_code(names, (data, *linked), unread)]
     if found:
@@ -69,9 +69,9 @@ def data_as_code(names: Collection[str], tops: Iterable[Path], more: str = "") -
     Raises StorageError for folders nested too deeply.
     """
     words = f"{plural(len(names), 'file')} of which its own code may take content, names and attributes for code: "
-    words += bounded(first_of(_rare_first(names), _SHOWN), _LETTERS) + more
+    words += bounded(first_of(_named(names), _SHOWN), _LETTERS) + more
     if found := [*_with_attributes(tops)]:
-        words = f"attributes that no digest binds: {bounded(first_of(_rare_first(found), _SHOWN), _LETTERS)}; {words}"
+        words = f"attributes that no digest binds: {bounded(first_of(_named(found), _SHOWN), _LETTERS)}; {words}"
     return claim("data as code", None, bounded(words))
 
 
@@ -90,11 +90,8 @@ def _attributes(path: str) -> list[str]:
     return os.listxattr(path) if sys.platform == "linux" else []
 
 
-def _rare_first(names: Iterable[str]) -> list[str]:
-    """Names fit to be shown, those of rare kinds first: one may be behind many of another data set."""
-    found = sorted(map(printable, names))
-    kinds = Counter(PurePath(name).suffix for name in found)
-    return sorted(found, key=lambda name: kinds[PurePath(name).suffix])
+def _named(names: Iterable[str]) -> list[str]:
+    return rare_first(map(printable, names))
 
 
 def _looked_through(top: Path) -> tuple[list[Path], list[str]]:
