@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +22,7 @@ from ndrepro.exports.members import Member, write_folder
 from ndrepro.exports.run_facts import RunFacts
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import UsageError
+from ndrepro.text.plurals import all_of
 from provenance.attestation.run_files import MANIFEST
 from provenance.formats.atomic_io import make_folder
 from provenance.formats.folder_tree import temporary_folder
@@ -46,7 +49,7 @@ class MlflowRun:
 def log_to_mlflow(facts: RunFacts, store: str) -> MlflowRun:
     """Write a run into ``store``, a folder or a tracking URI.
 
-    Raises MissingExtra without MLflow, UsageError for a folder whose artifacts are kept outside of it.
+    Raises MissingExtra without MLflow, UsageError for a folder with links, or whose artifacts are kept elsewhere.
     """
     local = "://" not in store
     extras.require("mlflow", *(("sqlalchemy", "alembic") if local else ()))
@@ -62,7 +65,8 @@ def _log(facts: RunFacts, folder: Path | None, store: str) -> MlflowRun:
 
     if folder is not None:
         make_folder(folder)
-        store = f"sqlite:///{folder / 'mlflow.db'}"
+        _expect_harmless(folder, database := folder / "mlflow.db")
+        store = f"sqlite:///{database}"
     client, manifest = MlflowClient(tracking_uri=store), facts.manifest
     experiment = _experiment(client, facts.name, folder)
     run = client.create_run(experiment, start_time=_milliseconds(manifest.started_on), run_name=facts.run)
@@ -71,6 +75,8 @@ def _log(facts: RunFacts, folder: Path | None, store: str) -> MlflowRun:
     signed = [Member(f"run/{file.path}", facts.folder / file.path, file.sha256) for file in facts.files]
     with temporary_folder("ndrepro-mlflow-") as scratch:  # what MLflow reads is what was hashed
         write_folder([*signed, Member(f"run/{MANIFEST}", facts.manifest_bytes())], scratch / "copy")
+        if folder is not None:
+            _expect_new(folder / "artifacts" / run.info.run_id, client.get_run(run.info.run_id).info.artifact_uri)
         client.log_artifacts(run.info.run_id, str(scratch / "copy" / "run"))
     end = _milliseconds(manifest.finished_on)
     client.set_terminated(run.info.run_id, _STATUS[manifest.outcome], end)
@@ -115,6 +121,22 @@ def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:
             )
         return str(known.experiment_id)
     return str(client.create_experiment(name, artifact_location=place))
+
+
+def _expect_harmless(folder: Path, database: Path) -> None:
+    """Raises UsageError for a store whose files may lead elsewhere, or that may answer something else each time."""
+    found = [each.name for each in folder.iterdir() if each.is_symlink()]
+    if database.exists() and not found:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as tables:
+            found = [str(name) for (name,) in tables.execute("select name from sqlite_master where type = 'view'")]
+    if found:
+        raise UsageError(f"{folder}: it has links or views: {all_of(found)}", "name another folder")
+
+
+def _expect_new(place: Path, uri: str | None) -> None:
+    """Raises UsageError unless a run's artifacts have a new folder of their own, whatever a trigger made of it."""
+    if uri != f"{place.as_uri()}/artifacts" or os.path.lexists(place):
+        raise UsageError(f"{place}: not where the store keeps a new run's artifacts: {uri}", "name another folder")
 
 
 def _milliseconds(time: str) -> int:

@@ -257,9 +257,21 @@ def test_mlflow_reads_the_runs_back(
         copy = replace(run, run=Path(read["folder"])).facts()
         assert copy.digest == facts.digest, "what MLflow gives back verifies"
     elsewhere = tmp_path / "elsewhere"
+    again = (place, trained.home, "export", trained.run, "--format", "mlflow", "-o", store, "--json")
+    made = "create trigger t after insert on runs begin update runs set artifact_uri = "
+    with sqlite3.connect(store / "mlflow.db") as database:  # as stores that came with a clone may be
+        database.execute(f"{made}'{elsewhere.as_uri()}' where run_uuid = new.run_uuid; end")
+    with pytest.raises(AssertionError, match="not where the store keeps a new run's artifacts"):
+        validators.ndrepro(*again)
+    with sqlite3.connect(store / "mlflow.db") as database:
+        database.execute("drop trigger t")
+    (store / "links").symlink_to(elsewhere)
+    with pytest.raises(AssertionError, match="it has links or views: links"):
+        validators.ndrepro(*again)
+    (store / "links").unlink()
     with sqlite3.connect(store / "mlflow.db") as database:  # as a store that came with a clone may have it
         database.execute("update experiments set artifact_location = ?", (elsewhere.as_uri(),))
     database.close()
     with pytest.raises(AssertionError, match="keeps artifacts elsewhere"):
-        validators.ndrepro(place, trained.home, "export", trained.run, "--format", "mlflow", "-o", store, "--json")
+        validators.ndrepro(*again)
     assert not elsewhere.exists()
