@@ -55,12 +55,15 @@ def find(engine: str, image: str) -> Image:
 def identifier(image: str) -> str:
     """The digest of the configuration of the OCI image that the file was made from, as `make sif` labels it; or "".
 
-    Raises EngineError where Apptainer is not installed, or answers without end.
+    ``apptainer inspect`` would start the image's own shell, with the network and all variables of this process. Raises
+    EngineError where Apptainer is not installed, or answers without end.
     """
-    said = _own_answer("inspect", "--json", "--labels", image)[1]
     try:
-        label = str(json.loads(said)["data"]["attributes"]["labels"].get(LABEL, ""))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        said = output("apptainer", image, Enclosure(("cat", "/.singularity.d/labels.json"), {}))[1]
+        label = str(json.loads(said).get(LABEL, ""))
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"{image}: no answer within {error.timeout:.0f} s") from None
+    except (ValueError, AttributeError, RecursionError):
         return ""
     return label if re.fullmatch("(sha256:)?[0-9a-f]{64}", label) else ""
 
