@@ -22,7 +22,6 @@ from ndrepro.exports.members import Member, write_folder
 from ndrepro.exports.run_facts import RunFacts
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import UsageError
-from ndrepro.text.plurals import all_of
 from provenance.attestation.run_files import MANIFEST
 from provenance.formats.atomic_io import make_folder
 from provenance.formats.folder_tree import temporary_folder
@@ -130,7 +129,7 @@ def _expect_harmless(folder: Path, database: Path) -> None:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as tables:
             found = [str(name) for (name,) in tables.execute("select name from sqlite_master where type = 'view'")]
     if found:
-        raise UsageError(f"{folder}: it has links or views: {all_of(found)}", "name another folder")
+        raise UsageError(f"{folder}: it has links or views: {', '.join(found)}", "name another folder")
 
 
 def _expect_new(place: Path, uri: str | None) -> None:

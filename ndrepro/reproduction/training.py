@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ndrepro.protocol.errors import TrainingFailed
-from ndrepro.protocol.verdicts import FLAGGED, ClaimCheck, claim
+from ndrepro.protocol.verdicts import CHECKED, FLAGGED, ClaimCheck, claim
 from ndrepro.reproduction.reproduction import Draw, Permission, Reproduction, attested
 from ndrepro.text.plurals import bounded
 
 if TYPE_CHECKING:
     from ndrepro.analysis.verdicts.reproduction_verdict import Judgement
+    from ndrepro.execution.reproduce.code_execution import RecordedCode
+    from ndrepro.execution.reproduce.recorded_code import Rebuilt
     from ndrepro.execution.reproduce.reexecute import Original, ReexecutionPlan
     from ndrepro.execution.runs.observer import Observer
     from ndrepro.execution.runs.run import Finished, RunOptions
@@ -30,7 +32,7 @@ def of_training(
     watching: AbstractContextManager[Observer] | None,
 ) -> Reproduction:
     """Train a run again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
-    from ndrepro.analysis.verdicts.code_claim import beside_own_network
+    from ndrepro.analysis.verdicts.code_claim import beside_other_code
     from ndrepro.execution.reproduce import reexecute
     from ndrepro.execution.reproduce.files_beside_data import files_beside_data
     from ndrepro.execution.reproduce.recorded_code import recorded_code
@@ -53,11 +55,18 @@ def of_training(
         beside = files_beside_data(rebuilt.code, repetitions[0].folder, repetitions[0].data)
         installed = installed_claim(Request.from_json(read_json(repetitions[0].folder.request)))
     claims = (*evaluated, *unread, *beside, *installed, *claims_of_run(original, plan, repetitions, evaluated))
-    if is_own_network(original.request.experiment.arch):
-        judgements = tuple(replace(each, claims=beside_own_network(each.claims)) for each in judgements)
-        claims = beside_own_network(claims)
+    network = is_own_network(original.request.experiment.arch)
+    if network or _is_of_nobody_here(plan.execution.code, rebuilt):
+        what = "network/" if network else "code that no commit known here has"
+        judgements = tuple(replace(each, claims=beside_other_code(each.claims, what)) for each in judgements)
+        claims = beside_other_code(claims, what)
     folders = tuple(piece.folder for piece in repetitions)
     return attested(original, plan, folders, judgements, claims, options)
+
+
+def _is_of_nobody_here(code: RecordedCode, rebuilt: Rebuilt) -> bool:
+    """Whether code of the author's alone was executed: neither this checkout's nor that of a commit in its history."""
+    return not code.own and (bool(code.changes()) or rebuilt.claim.status != CHECKED)
 
 
 def _judged(

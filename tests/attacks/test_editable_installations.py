@@ -58,7 +58,7 @@ def test_an_honest_package_that_is_installed_editable_is_reproduced(author: Stra
     # before: "not read this time, as far as was seen: src/mypkg/..."
     assert statuses(found)["environment"] == statuses(found)["inputs"] == "checked", found.judgements
     (environment_of,) = (each for each in found.judgements[0].claims if each.name == "environment")
-    assert "import, of the recorded code, mypkg from src" in environment_of.evidence
+    assert "import, of the recorded code as it was before the start, mypkg from src" in environment_of.evidence
 
 
 @needs_sandbox
@@ -79,7 +79,7 @@ def test_a_package_that_a_module_of_setuptools_finds_is_the_recorded_one(
     assert found.verdict == "identical", found.judgements
     assert (Path(found.folders[0]) / "outputs" / "out.txt").read_text() == "0.6123"
     (environment_of,) = (each for each in found.judgements[0].claims if each.name == "environment")
-    assert "import, of the recorded code, mypkg from mypkg" in environment_of.evidence
+    assert "import, of the recorded code as it was before the start, mypkg from mypkg" in environment_of.evidence
 
 
 @needs_sandbox

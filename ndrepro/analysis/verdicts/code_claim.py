@@ -117,13 +117,14 @@ def image_claim(request: Request, *, named: bool) -> ClaimCheck | None:
     return ClaimCheck(IMAGE, FLAGGED, f"{words} {cure}")
 
 
-def beside_own_network(claims: Sequence[ClaimCheck]) -> tuple[ClaimCheck, ...]:
-    """The claims on a run of a network of its author's, none checked by the word of a process that the network ran in.
+def beside_other_code(claims: Sequence[ClaimCheck], what: str) -> tuple[ClaimCheck, ...]:
+    """The claims on a run of code of its author's, none checked by the word of a process that this ran in; ``what``
+    names it: a network, or a patch.
 
     Importing it can replace the evaluation, the digests of data and the list of what was loaded. What was found against
     the run counts all the same, and two runs that report equal bits do so: this code gives these results.
     """
-    why = "network/ ran in the process that reports it, so read its source"
+    why = f"{what} ran in the process that reports it, so read its source"
     return tuple(
         replace(each, status=NOT_CHECKED, evidence=f"{why}: {each.evidence}")
         if each.name in _SAID_OF_ITSELF and each.status == CHECKED

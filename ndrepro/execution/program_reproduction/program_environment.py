@@ -262,7 +262,8 @@ def _archives(searched: Sequence[str], own: Collection[Path]) -> Iterator[str]:
 
 def _of_the_code(found: EditableFolders) -> Iterator[str]:
     if found.places:
-        yield f"editable installations here import, of the recorded code, {all_of(found.places)}"
+        code = "the recorded code as it was before the start"
+        yield f"editable installations here import, of {code}, {all_of(found.places)}"
 
 
 def _not_tracked(found: EditableFolders) -> Iterator[str]:
