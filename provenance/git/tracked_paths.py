@@ -11,14 +11,15 @@ from provenance.git.repository import Repository
 
 
 def tracked(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    """Each repository that tracks one of these absolute paths, or what is below it, with the first such name there.
+    """Each repository that tracks one of these absolute paths, what is below it, a link on its way, or where that
+    leads, with the first such name there.
 
     Which folders are repositories is read from their ``.git``, which no commit can hold: files of a commit can make any
     other folder look like one. Case does not count, as on some file systems. A repository that git cannot read, or no
     git, says nothing.
     """
     held: dict[Path, list[str]] = {}
-    for path in paths:
+    for path in (way for each in paths for way in _ways(each)):
         for top in path.parents:
             if os.path.lexists(top / ".git"):
                 held.setdefault(top, []).append(f":(icase,literal){path.relative_to(top)}")
@@ -31,3 +32,12 @@ def tracked(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
             continue
         if found:
             yield top, found.partition("\0")[0]
+
+
+def _ways(path: Path) -> Iterator[Path]:
+    """A path, the links above it, and where these lead: git answers for nothing beyond a link."""
+    yield path
+    links = [each for each in path.parents if each.is_symlink()]
+    yield from links
+    if links or path.is_symlink():
+        yield path.resolve()

@@ -33,7 +33,13 @@ def environment(place: Path) -> Path:
     return place / "bin"
 
 
-@pytest.mark.parametrize("how", ["a script", "a link to one", "what it executes at its start", "its settings"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("a script", "a link to one", "what it executes at its start", "its settings"),
+        *("behind a link above that", "behind a link in its place"),
+    ],
+)
 @pytest.mark.parametrize("disguised", [False, True])
 def test_no_interpreter_that_git_tracks_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, disguised: bool
@@ -53,6 +59,16 @@ def test_no_interpreter_that_git_tracks_is_started(
         packages = author.root / f".venv/lib/{version}/site-packages"
         packages.mkdir(parents=True)
         (packages / "start.pth").write_text(STARTS.format(harm))
+    elif how.startswith("behind"):
+        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        packages = author.root / f"vendor/lib/{version}/site-packages"
+        packages.mkdir(parents=True)
+        (packages / "start.pth").write_text(STARTS.format(harm))
+        if how.endswith("place"):
+            (author.root / ".venv").symlink_to("vendor")
+        else:
+            (author.root / ".venv").mkdir()
+            (author.root / ".venv/lib").symlink_to("../vendor/lib")
     else:
         (author.root / ".venv").mkdir()
         (author.root / ".venv/pyvenv.cfg").write_text("include-system-site-packages = true\n")
@@ -63,7 +79,8 @@ def test_no_interpreter_that_git_tracks_is_started(
     author.git("add", "-A", "-f", ".")
     author.git("commit", "-qm", "later")
     clone = author.clone()
-    programs = environment(clone / ".venv")
+    environment((clone / ".venv").resolve())  # uv follows such a link
+    programs = clone / ".venv" / "bin"
     if how == "a link to one":
         (programs / "python3").unlink()
         (programs / "python3").symlink_to("../../tools/run")

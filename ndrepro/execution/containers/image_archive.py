@@ -30,6 +30,7 @@ from ndrepro.protocol.image_reference import FILE_ENGINES, PinnedImage
 from ndrepro.protocol.messages import Container
 from provenance.formats.atomic_io import make_folder, storage_error
 from provenance.formats.digest import bytes_digest, file_digest
+from provenance.git.tracked_paths import tracked
 
 # of a description in an archive; layers are not read here
 _MOST_BYTES = 16 * 2**20
@@ -182,7 +183,8 @@ def _elsewhere(wanted: ContainerChoice, folders: Iterable[Path]) -> Iterator[Con
 def _kept_files(wanted: ContainerChoice, folder: Path) -> list[Path]:
     endings = (Path(wanted.image).suffix,) if wanted.engine in FILE_ENGINES else (".tar",)
     names = [f"{digest.removeprefix('sha256:')}{ending}" for digest in sorted(wanted.digests) for ending in endings]
-    return [folder / name for name in names if (folder / name).is_file()]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    return [path for path in found if not any(tracked([path.absolute()]))]  # a clone may bring them
 
 
 def _expect(path: Path, engine: str, digests: frozenset[str]) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,11 @@ def test_an_image_file_is_found_where_it_is_kept_and_nothing_else_is(bench: Benc
     with pytest.raises(EngineError, match="no such image file") as missing:
         find_kept(replace(wanted, digests=frozenset({f"sha256:{'0' * 64}"})), "cpu", [folder])
     assert str(folder) in missing.value.cure
+    for words in (["init", "-q"], ["add", "--force", str(kept)]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    with pytest.raises(EngineError, match="no such image file"):  # it came with a clone
+        find_kept(wanted, "cpu", [folder])
+    (folder / ".git" / "index").unlink()
     kept.write_bytes(b"damaged")
     with pytest.raises(EngineError, match="no such image file"):
         find_kept(wanted, "cpu", [folder])
