@@ -48,6 +48,25 @@ def test_a_file_below_the_home_folder_is_an_input_and_is_found_there_again(
     assert aside.status == "not checked" and ".cache/fonts.txt (temporary)" in aside.evidence
 
 
+def test_settings_of_the_machine_are_no_data_of_the_program(tmp_path: Path) -> None:
+    """As ``mimetypes`` reads one. Before: "the run names its data there, which is not shown", and undecided."""
+    for number, names in enumerate(
+        (("mime.types", "services", "os-release"), ("shells", "profile", "fstab", "shadow"))
+    ):
+        path = next(Path("/etc", name) for name in names if Path("/etc", name).is_file())
+        text = f"""
+import contextlib
+with contextlib.suppress(OSError):
+    open({str(path)!r}, "rb").read()
+open("out.txt", "w").write("0.5")
+"""
+        author = Stranger.make(tmp_path / str(number), {"train.py": text})
+        found = author.reproduce(author.record(outputs=("out.txt",)))
+        assert found.verdict == "identical", found.judgements[0].claims
+        named = [str(path) in each.evidence for each in found.claims if each.name == "other inputs"]
+        assert named == ([True] if number else []), "what the sandbox does not show"
+
+
 def test_somebody_else_s_home_folder_is_shown_from_the_data_that_are_named(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ from ndrepro.execution.program_reproduction.data_elsewhere import (
 )
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, RecordedData, is_of_git
 from ndrepro.execution.programs.input_files import is_code, is_source
-from ndrepro.execution.sandbox.confinement import is_of_the_system, settings_of_the_system
+from ndrepro.execution.sandbox.confinement import is_of_the_system
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
@@ -39,6 +39,7 @@ from provenance.formats.listing import parse
 from provenance.git.tracked_files import pointed_digest
 
 Judge = Callable[[Path], None]
+_SETTINGS = Path("/etc")
 _COPY_BYTES = 256 << 20
 _OTHER_CODE = "the recorded commit has another file there, which nothing replaces"
 _LEADS_OUT = "a link of the recorded code leads out of it"
@@ -158,7 +159,7 @@ class RecordedInputs:
 
     def _is_of_environment(self, file: ProgramFile, path: Path, here: Path | None) -> bool:
         """Whether an input belongs to the machine or to an installation, and not to the program."""
-        if path in settings_of_the_system() or _FONT_LIST.search(str(path)):
+        if is_below(path, _SETTINGS) or _FONT_LIST.search(str(path)):
             return True
         if any(part in (*PACKAGE_FOLDERS, "__pycache__") for part in path.parts):
             return True

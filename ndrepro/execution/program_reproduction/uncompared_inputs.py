@@ -44,6 +44,7 @@ def _places(path: Path, plan: ProgramPlan) -> Iterator[Path]:
         yield here
     if _is_of_the_machine(path):
         yield path
+    if _is_of_the_machine(path) or is_below(path, Path("/etc")):  # of which few are shown
         return
     yield from (each.with_name(path.name) for each in plan.environment.interpreters)
     for number, part in enumerate(path.parts, 1):
@@ -52,4 +53,4 @@ def _places(path: Path, plan: ProgramPlan) -> Iterator[Path]:
 
 
 def _is_of_the_machine(path: Path) -> bool:
-    return path in settings_of_the_system() or is_of_the_system(path)
+    return any(is_below(path, each) for each in settings_of_the_system()) or is_of_the_system(path)

@@ -24,7 +24,9 @@ from ndrepro.protocol.errors import SandboxError
 # programs, libraries and what the dynamic loader and the C library read; absent ones are left out
 _SYSTEM = (
     "/usr /bin /sbin /lib /lib32 /lib64 /etc/alternatives /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d "
-    "/etc/passwd /etc/group /etc/hosts /etc/nsswitch.conf /etc/localtime /etc/os-release "
+    "/etc/passwd /etc/group /etc/hosts /etc/nsswitch.conf /etc/localtime /etc/timezone /etc/os-release "
+    # what Python's and other libraries look up
+    "/etc/debian_version /etc/lsb-release /etc/mime.types /etc/services /etc/protocols /etc/locale.alias /etc/fonts "
     # numerical libraries choose their kernels by these, and a run records them
     "/sys/bus /sys/class /sys/dev /sys/devices /sys/fs/cgroup /sys/module"
 )
@@ -225,7 +227,7 @@ def link_steps(path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def settings_of_the_system() -> frozenset[Path]:
-    """The files below /etc that every confined process sees."""
+    """The files and folders below /etc that every confined process sees."""
     return frozenset(Path(name) for name in _SYSTEM.split() if name.startswith("/etc/"))
 
 
