@@ -7,6 +7,7 @@ import importlib.util
 import json
 import marshal
 import os
+import socket
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,7 @@ from tiny_wheels import make_wheel
 from ndrepro.api import Reproduction
 from ndrepro.execution.environments.interpreters import run_uv
 from ndrepro.execution.program_reproduction import environment_files
+from ndrepro.protocol.errors import SandboxError
 from ndrepro.protocol.experiment.experiment import Experiment
 from ndrepro.protocol.messages import Request
 from ndrepro.reproduction.installed_claim import installed_claim
@@ -248,6 +250,7 @@ def notes(python: Path) -> list[str]:
     return [*environment_files.look([site], search([str(site)]), [python]).notes]
 
 
+NOT_SHOWN = ": not of the environment, and not shown: "
 SITE = "lib/python*/site-packages"
 ADDED = {
     f"{SITE}/fastmean.py": "module that no RECORD lists: fastmean.py",
@@ -261,7 +264,7 @@ ADDED = {
     f"{SITE}/_virtualenv.py": "module that no RECORD lists: _virtualenv.py",
     "lib/libmean.so": "compiled file that no RECORD lists: lib/libmean.so",
     "etc/jupyter/jupyter_config.py": "module that no RECORD lists: etc/",
-    "opt/fast/libfast.so": "compiled file that no RECORD lists: opt/",
+    "etc/fast/libfast.so": "compiled file that no RECORD lists: etc/",
     f"{SITE}/emptymean/__pycache__/core.cpython-311.pyc": "module that no RECORD lists: emptymean/",
     "bin/python3.99": "program that no RECORD lists: python3.99",
     "bin/tiny": "../../../bin/tiny: not the file that tinystats lists",
@@ -338,8 +341,35 @@ def test_what_is_beside_the_packages_of_an_environment_is_named(tmp_path: Path) 
     assert notes(prefix / "bin/python") == [], "the control"
     for name in ("envs/other/bin/python", "share/tz/Mean", "opt/fast/a.so", "opt/fast/b.so", "secret.txt"):
         add(prefix / name, "")
-    more = "opt/, secret.txt, share/tz/Mean, envs/"
-    assert notes(prefix / "bin/python") == [f"{prefix}: of no package that conda lists: {more}"]
+    said = [f"{prefix}: of no package that conda lists: share/tz/Mean", f"{prefix}{NOT_SHOWN}envs/, opt/, secret.txt"]
+    assert notes(prefix / "bin/python") == said
+
+
+def test_a_wheel_s_files_that_are_not_shown_are_named(tmp_path: Path, wheels: Path) -> None:
+    make_wheel(wheels, "tinystats", "1.1", MEAN, more={"tinystats-1.1.data/data/tables/mean.txt": "0.5"})
+    python = environment(tmp_path / "env", "tinystats")
+    assert concerns(python) == f"1 file which a sandbox does not show: {tmp_path}/env/tables/mean.txt"
+
+
+def test_a_project_whose_root_is_an_environment_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded code looks where its own environment has nothing. Before: it read secrets there and reached services;
+    "identical", environment checked."""
+    looks = "import pathlib, sys\nfound = [p for p in pathlib.Path(sys.prefix).rglob('*') if 'mine' in p.name]\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": f"{looks}open('o', 'w').write(f'{{found}}')\n"})
+    use(monkeypatch, authors := environment(tmp_path / "authors", "tinystats"))
+    run = author.record(str(authors), "train.py", outputs=("o",))
+    root = tmp_path / "project"
+    use(monkeypatch, environment(root, "tinystats"))
+    add(root / "mine.env", "TOKEN=secret")
+    add(root / "tmp/mine/key", "secret")
+    (root / "share").symlink_to("tmp")
+    found = author.reproduce(run)
+    assert found.verdict == "identical" and f"{root}{NOT_SHOWN}mine.env, share/, tmp/" in claim(found, "environment")[1]
+    with socket.socket(socket.AF_UNIX) as service:
+        monkeypatch.chdir(root / "lib")
+        service.bind("mine.sock")
+        with pytest.raises(SandboxError, match=r"lib/mine\.sock: a socket, FIFO or device in an environment"):
+            author.reproduce(run)
 
 
 def test_what_is_beside_an_installation_of_python_is_named(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ Equal RECORDs say that two environments have the same distributions, and not whi
 Bytecode in ``__pycache__`` is not looked at, since the repetition reads none. In the system's folders root installs
 packages of another kind, which change files and have no RECORD: that is noted, and what no RECORD lists is counted.
 What no package of conda's lists is noted, too, and what another installation of Python has beside its usual folders, of
-which nobody lists anything. Of a rebuilt environment, whose author chose every wheel, all this would say too little,
-and nothing of it is looked at.
+which nobody lists anything; and of each prefix what is not shown, since it may be the root of a project. Of a rebuilt
+environment, whose author chose every wheel, all this would say too little, and nothing of it is looked at.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndrepro.execution.programs.interpreters import is_python, python_of
-from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
+from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS, of_prefix
 from ndrepro.text.plurals import all_of, first_of, plural
 from provenance.capture import conda
 from provenance.capture.distribution_metadata import Metadata, RecordedFile
@@ -40,13 +40,12 @@ from provenance.formats.folder_tree import files_and_links, walk
 
 _OUTSIDE = ".."
 _PROGRAMS = "/usr/bin"
-# which venv, virtualenv, uv and this project's bootstrap.sh make in an environment, beside its programs
-_OF_INSTALLERS = ("pyvenv.cfg", "lib64", ".gitignore", ".lock", "CACHEDIR.TAG", ".complete")
-# of an installation of Python, or uv's of one
-_OF_INSTALLATION = ("bin", "include", "lib", "lib64", "share", "BUILD")
-# of conda: its own lists, the packages as they were downloaded, other environments
+# which venv, virtualenv, uv and this project's bootstrap.sh make in an environment or installation, beside its programs
+_OF_INSTALLERS = ("pyvenv.cfg", "lib64", ".gitignore", ".lock", "CACHEDIR.TAG", ".complete", "BUILD")
+# of an installation of Python
+_OF_INSTALLATION = ("bin", "include", "lib", "lib64", "share")
+# conda's own lists
 _CONDA = "conda-meta"
-_OF_CONDA = (_CONDA, "pkgs", "envs")
 _THREADS = 4
 _SHOWN = 5
 _OTHER = "other file"
@@ -83,6 +82,7 @@ def look(folders: Iterable[Path], found: DistributionSearch, pythons: Collection
     folders = list(folders)
     sites = [Path(each) for each in _real(each for each in folders if each.name in PACKAGE_FOLDERS)]
     prefixes = [Path(each) for each in _real(of.parents[1] for each in pythons for of in (each, each.resolve()))]
+    shown = {each: of_prefix(each) for each in prefixes}
     environments = [each for each in prefixes if (each / "pyvenv.cfg").is_file()]
     installed = [*found.installed.values(), *found.shadowed]
     listed = _listed(installed)
@@ -95,14 +95,18 @@ def look(folders: Iterable[Path], found: DistributionSearch, pythons: Collection
     ]
     of_system = {each.folder for each in installed if _is_of_system(each.folder)}
     concerns = [*doubtful.values(), *_edited(row for row in compared if row[0].folder not in of_system)]
-    if linked := sorted(_leading_out(listed, {*sites, *prefixes, *map(Path, _real(folders))})):
+    seen = _real((*folders, *(path for parts, _ in shown.values() for path in parts)))
+    if hidden := sorted(path for path in listed if _is_below(path, prefixes) and not _is_below(path, seen)):
+        concerns.append(f"{plural(len(hidden), 'file')} which a sandbox does not show: {all_of(hidden)}")
+    if linked := sorted(_leading_out(listed, seen)):
         concerns.append(
             f"{plural(len(linked), 'link')} to files elsewhere, which a sandbox does not show: {all_of(linked)}"
         )
     notes = list(_notes(startup, listed, found.shadowed))
     if changed := _edited(row for row in compared if row[0].folder in of_system):
         notes.append(f"the system changed {plural(len(changed), 'file')}: {first_of(changed, _SHOWN)}")
-    apart = {*map(str, sites), *(str(each / "bin") for each in environments)}
+    beside = [path for _, several in shown.values() for path in several]
+    apart = {*map(str, (*sites, *beside)), *(str(each / "bin") for each in environments)}
     for place in (*sites, *environments):
         kinds = _by_kind(place, _unlisted(place, listed, apart), startup)
         if _is_of_system(place):
@@ -114,7 +118,10 @@ def look(folders: Iterable[Path], found: DistributionSearch, pythons: Collection
     for folder in (each / "bin" for each in environments):
         names = [name for name in _unlisted(folder, listed) if not _is_made(folder / name, pythons)]
         concerns += [_no_record(folder, "program", names)] if names else []
-    notes += (words for each in prefixes if each not in environments for words in _beside(each, listed, sites))
+    notes += (words for each in prefixes if each not in environments for words in _of_installation(each, listed, apart))
+    for prefix, (_, others) in shown.items():
+        if names := [f"{each.name}{'/' * each.is_dir()}" for each in others if each.name not in _OF_INSTALLERS]:
+            notes.append(f"{prefix}: not of the environment, and not shown: {all_of(names)}")
     return EnvironmentFiles(tuple(concerns), tuple(notes))
 
 
@@ -123,10 +130,13 @@ def _real(folders: Iterable[Path]) -> list[str]:
     return list(dict.fromkeys(map(os.path.realpath, folders)))
 
 
-def _leading_out(paths: Iterable[str], tops: Iterable[Path]) -> Iterator[str]:
+def _leading_out(paths: Iterable[str], tops: Collection[str]) -> Iterator[str]:
     """Those that are links to what is not below ``tops``: installers make such links into their caches."""
-    starts = tuple(f"{top}{os.sep}" for top in tops)
-    return (path for path in paths if os.path.islink(path) and not os.path.realpath(path).startswith(starts))
+    return (path for path in paths if os.path.islink(path) and not _is_below(os.path.realpath(path), tops))
+
+
+def _is_below(path: str, tops: Iterable[Path | str]) -> bool:
+    return path.startswith(tuple(f"{top}{os.sep}" for top in tops))
 
 
 def _contradiction(path: str, rows: Sequence[_Row]) -> str:
@@ -227,7 +237,7 @@ def _unlisted(folder: Path, listed: Collection[str], apart: Collection[str] = ()
     for listing in walk(folder):
         at, below, _ = listing
         below[:] = [each for each in below if os.path.join(at, each) not in apart]
-        paths = [path for path in files_and_links(listing) if not _BYTECODE.search(path)]
+        paths = [path for path in files_and_links(listing) if path not in apart and not _BYTECODE.search(path)]
         names += (path for path in paths if path not in listed)
         empty[at] = None
         while paths and at != top:
@@ -244,16 +254,15 @@ def _is_importable(folder: str, top: str) -> bool:
     return names[-1] != "__pycache__" and all(map(str.isidentifier, names))
 
 
-def _beside(prefix: Path, listed: Collection[str], sites: Collection[Path]) -> Iterator[str]:
-    """What an installation of Python has beside its own files, which the sandbox shows, too; not of the system's."""
+def _of_installation(prefix: Path, listed: Collection[str], apart: Collection[str]) -> Iterator[str]:
+    """What is shown of an installation of Python beside its own files; not of the system's."""
     if not (prefix / _CONDA).is_dir():
-        names = [each.name for each in sorted(prefix.iterdir()) if each.name not in _OF_INSTALLATION]
+        names = [each.name for each in of_prefix(prefix)[0] if each.name not in _OF_INSTALLATION]
         if names and not prefix.is_relative_to("/usr") and str(prefix) != prefix.anchor:
             yield f"{prefix}: beside the folders of Python: {all_of(names)}"
         return
     known = {*listed, *(str(prefix / name) for name in conda.files(prefix))}
-    names = _unlisted(prefix, known, {*map(str, sites), *(str(prefix / name) for name in _OF_CONDA)})
-    names = [*_outermost(prefix, names, known), *(f"{name}/" for name in _OF_CONDA[1:] if (prefix / name).is_dir())]
+    names = _outermost(prefix, _unlisted(prefix, known, {*apart, str(prefix / _CONDA)}), known)
     if names:
         yield f"{prefix}: of no package that conda lists: {all_of(names)}"
 

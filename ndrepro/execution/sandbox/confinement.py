@@ -253,6 +253,17 @@ def existing(paths: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(path for path in paths if path.exists())
 
 
+def entries(top: Path) -> Iterator[os.DirEntry[str]]:
+    """All entries of a folder and the folders below it; of a file none. Links are not followed."""
+    folders = [str(top.resolve())] if top.is_dir() else []
+    while folders:
+        with os.scandir(folders.pop()) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                yield entry
+
+
 def data_paths(data: Path) -> Sequence[Path]:
     """The data, and where the links at the top of their folder lead."""
     entries = sorted(data.iterdir()) if data.is_dir() else []

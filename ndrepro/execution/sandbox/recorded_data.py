@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from ndrepro.execution.sandbox.confinement import data_paths, expect_harmless, link_steps
+from ndrepro.execution.sandbox.confinement import data_paths, entries, expect_harmless, link_steps
 from ndrepro.execution.sandbox.interpreter_paths import package_folders
 from ndrepro.protocol.errors import SandboxError
 from ndrepro.protocol.experiment.experiment import Experiment
@@ -157,7 +157,7 @@ def expect_files_only(top: Path, *, own: bool) -> None:
     try:
         if top.is_dir() and not own:
             _expect_unshared(top.resolve(), top)
-        for count, entry in enumerate(_entries(top)):
+        for count, entry in enumerate(entries(top)):
             if count > _MOST_ENTRIES:
                 raise _refused(top, f"more than {_MOST_ENTRIES:,} files")
             if not (entry.is_symlink() or entry.is_file() or entry.is_dir()):
@@ -166,17 +166,6 @@ def expect_files_only(top: Path, *, own: bool) -> None:
                 _expect_unshared(Path(entry.path), top)
     except OSError as error:
         raise _refused(Path(error.filename or top), f"{error.strerror}") from None
-
-
-def _entries(top: Path) -> Iterator[os.DirEntry[str]]:
-    """All entries of a folder and the folders below it; of a file none. Links are not followed."""
-    folders = [str(top.resolve())] if top.is_dir() else []
-    while folders:
-        with os.scandir(folders.pop()) as found:
-            for entry in found:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                yield entry
 
 
 def _refused(path: Path, why: str) -> SandboxError:
