@@ -172,8 +172,10 @@ def _named(paths: Iterable[str]) -> str:
     return first_of(shown, sum(length <= _NAMES for length in accumulate(len(name) + 2 for name in shown)))
 
 
-def stayed_claim(manifest: Manifest) -> tuple[ClaimCheck, ...]:
-    """The claim that names processes that were there when the program had ended; () for none."""
-    found = ProgramRecord.of(manifest).outlived_by
-    words = f"what {all_of(found)} wrote after the program had ended is in no record"
+def stayed_claim(manifest: Manifest, again: Manifest, finished: FinishedProgram) -> tuple[ClaimCheck, ...]:
+    """The claim that names processes that were there when the program of either run had ended; () for none."""
+    now = (*ProgramRecord.of(again).outlived_by, *finished.left_behind)
+    found = dict.fromkeys((*ProgramRecord.of(manifest).outlived_by, *now))
+    here = f"{len(now)} of the repetition, which ended with its sandbox; " if finished.left_behind else ""
+    words = f"{here}what {all_of(found)} wrote after the program had ended is in no record"
     return (claim("processes that stayed", None, words),) if found else ()

@@ -83,7 +83,9 @@ def of_program(
         repeats=_repeats(finished.processes),
     )
     facts = facts_claim(original.manifest, again, is_python=is_python(prepared.environment.executable))
-    judgement = replace(judgement, claims=(*judgement.claims, *facts, *stayed_claim(original.manifest)))
+    judgement = replace(
+        judgement, claims=(*judgement.claims, *facts, *stayed_claim(original.manifest, again, finished))
+    )
     claims = (*earlier.outputs_computed(now), *given, *imports_claim(prepared, finished))
     return attested(original, plan, (finished.folder,), (judgement,), claims, options)
 

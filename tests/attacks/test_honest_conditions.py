@@ -313,6 +313,23 @@ def test_processes_that_stay_are_named_by_the_verdict(tmp_path: Path) -> None:
     assert stayed.status == "not checked" and "sleep 3" in stayed.evidence
 
 
+@pytest.mark.skipif(not CONFINED, reason="no sandbox works here")
+def test_processes_that_stay_in_the_repetition_alone_are_named(tmp_path: Path) -> None:
+    """The author ended his, so that a preliminary result was signed. Before: nobody said that the sandbox ended it."""
+    mark = tmp_path / "author" / "author's machine"
+    text = (
+        "import os, subprocess\nopen('o', 'w').write('0.9999')\n"
+        f"if not os.path.exists({str(mark)!r}):\n"
+        "    subprocess.Popen(['sh', '-c', 'sleep 30; echo 0.5 > o'], start_new_session=True)\n"
+    )
+    author = Stranger.make(tmp_path / "author", {"train.py": text})
+    mark.touch()
+    found = author.reproduce(author.record(outputs=("o",)))
+    (stayed,) = (each for each in found.judgements[0].claims if each.name == "processes that stayed")
+    assert (found.verdict, stayed.status) == ("identical", "not checked")
+    assert "sleep 30; echo 0.5 > o" in stayed.evidence and "ended with its sandbox" in stayed.evidence
+
+
 def test_a_result_in_the_name_of_a_time_is_compared() -> None:
     """Before: left out with its value."""
     text = '{{"cells": [], "metadata": {{"{name}": "2026-11-30T05:41:00Z"}}}}'

@@ -3,13 +3,15 @@
 The recorder starts this instead of the program, with this machine's own variables and those of the start-up hook;
 their folders are in the new run's folder, which is known only then. FILE has the JSON of ``ConfinedCommand``: a word of
 a command line has at most 128 KiB. This process becomes the sandbox (exec(2)), so its exit code is the program's,
-128 + n for signal n. Where nothing is started the reason is in a file beside FILE: its exit code is then of none.
+128 + n for signal n. A report is in a file beside FILE: why nothing was started (the exit code is then of none), or
+which processes were still there when the program had ended.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,9 +21,11 @@ from ndrepro.execution.sandbox.confinement import Confinement, existing
 from ndrepro.execution.sandbox.interpreter_paths import installation_paths
 from ndrepro.execution.sandbox.sandbox import Sandbox
 from ndrepro.protocol.errors import NdreproError, SandboxError
+from provenance.capture.unavailable import printable
+from provenance.redaction.redact import redact_arguments
 
 _HOOK_OUTPUT, _SEARCHED = "NDREPRO_HOOK_OUT", "PYTHONPATH"
-_REFUSED = ".refused"
+_REPORT = ".report"
 _OF_THE_HOOK = (_HOOK_OUTPUT, "NDREPRO_HOOK_TRAIL", _SEARCHED)
 
 
@@ -61,29 +65,34 @@ class ConfinedCommand:
         _in_sandbox(self, Path(os.devnull), 0)
 
 
-def expect_started(file: Path) -> None:
-    """Raise SandboxError where the command in ``file`` never started: no sandbox, or what it is shown was exchanged."""
-    refusal = file.with_suffix(_REFUSED)
-    if refusal.exists() and (reason := refusal.read_text(encoding="utf-8")):
+def left_behind(file: Path) -> tuple[str, ...]:
+    """The command lines of the processes that outlived the command in ``file``, and ended with the sandbox.
+
+    Raises SandboxError where it never started: no sandbox, or what it is shown was exchanged.
+    """
+    report = file.with_suffix(_REPORT)
+    told = json.loads((report.exists() and report.read_text(encoding="utf-8")) or "{}")
+    if reason := told.get("refused"):
         raise SandboxError(reason, "nothing was executed, and nothing judged")
+    return tuple(shlex.join(printable(redact_arguments(words))) for words in told.get("stayed", ()))
 
 
 def main(file: str) -> None:
     """Become the sandbox with the command in it."""
-    refusal = os.open(Path(file).with_suffix(_REFUSED), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    report = os.open(Path(file).with_suffix(_REPORT), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         asked = ConfinedCommand(**json.loads(Path(file).read_text(encoding="utf-8")))
         expected = Path(file).with_name("expected.json")
         expected.write_text(json.dumps(asked.expected), encoding="utf-8")
-        words, variables = _in_sandbox(asked, expected, refusal)
+        words, variables = _in_sandbox(asked, expected, report)
     except NdreproError as error:
-        os.write(refusal, error.message.encode("utf-8", "backslashreplace"))
+        os.write(report, json.dumps({"refused": error.message}).encode())
         sys.exit(error.message)
-    os.set_inheritable(refusal, True)
+    os.set_inheritable(report, True)
     os.execve(words[0], words, variables)
 
 
-def _in_sandbox(asked: ConfinedCommand, expected: Path, refusal: int) -> tuple[list[str], Mapping[str, str]]:
+def _in_sandbox(asked: ConfinedCommand, expected: Path, report: int) -> tuple[list[str], Mapping[str, str]]:
     """The sandbox's command line, and its own variables. Raises SandboxError."""
     hook = os.environ.get(_HOOK_OUTPUT)
     written = [] if hook is None else [hook]
@@ -105,7 +114,7 @@ def _in_sandbox(asked: ConfinedCommand, expected: Path, refusal: int) -> tuple[l
     )
     sandbox = Sandbox(asked.kind, runs=(Path(asked.runs),), secret=(Path(asked.secret),))
     handed_in = sandbox.handed_in(variables, confinement.home)
-    return sandbox.command_line(asked.command, variables, confinement, refusal), handed_in
+    return sandbox.command_line(asked.command, variables, confinement, report), handed_in
 
 
 if __name__ == "__main__":

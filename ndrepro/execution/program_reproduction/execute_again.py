@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.program_reproduction import private_folder, program_environment
-from ndrepro.execution.program_reproduction.confined_program import ConfinedCommand, expect_started
+from ndrepro.execution.program_reproduction.confined_program import ConfinedCommand, left_behind
 from ndrepro.execution.program_reproduction.data_elsewhere import DataElsewhere
 from ndrepro.execution.program_reproduction.launchers import without_launcher
 from ndrepro.execution.program_reproduction.private_folder import PrivateFolder
@@ -246,8 +246,7 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
     runs, home = RunsFolder(runs.root.absolute()), home.absolute()
     with _standing_in(plan.place.working_folder, plan.place.standard_input, quiet=quiet):
         finished = record_program(request, runs, home)
-    expect_started(_command_file(plan))
-    return finished
+    return replace(finished, left_behind=left_behind(_command_file(plan)))
 
 
 def _script_keys(plan: ProgramPlan) -> Path:

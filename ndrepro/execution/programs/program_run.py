@@ -84,7 +84,7 @@ class FinishedProgram:
 
     ``exit_code`` is ``None`` where it was never started; ``manifest`` is ``None`` where it is unsigned; ``notes`` say
     what was asked for and not there; ``error`` is what went wrong with recording; ``processes`` has what was seen of
-    each Python process.
+    each Python process, ``left_behind`` the command lines of those that a sandbox ended when the program had ended.
     """
 
     folder: RunFolder
@@ -95,6 +95,7 @@ class FinishedProgram:
     notes: tuple[str, ...]
     error: ProvenanceError | None
     processes: tuple[ProcessRecord, ...] = ()
+    left_behind: tuple[str, ...] = ()
 
     @property
     def imported(self) -> tuple[ImportedModule, ...]:

@@ -7,9 +7,10 @@ beside the inherited ones; ``unix_sockets``, whether they may make Unix sockets;
 with SIGTERM and SIGINT blocked, since they unblock them once they can take them; ``alive``, if there is one, a pipe
 that is closed when whoever asked for the sandbox has gone: bwrap(1) arranges too late to be killed then; ``expected``,
 if there is one, a JSON file with inodes and times of change of what must be at some paths, else nothing is started
-(exit code 125) and the reason is written to the descriptor ``refusal``. All are over when one failed or was killed, and
-a process that is still there ten minutes after the first ended is killed. The exit code is theirs where they agree,
-else 128 + n for signal n that ended one, else 1.
+(exit code 125) and the descriptor ``report``, which is there then, gets a JSON object with the reason, ``refused``;
+later one with ``stayed``, the command lines of the processes that outlived these and end with the sandbox. All are over
+when one failed or was killed, and a process that is still there ten minutes after the first ended is killed. The exit
+code is theirs where they agree, else 128 + n for signal n that ended one, else 1.
 
 A read-only mount keeps nobody from connecting to a Unix socket below it, nor does a network namespace where the socket
 has a path. A filter of system calls (seccomp(2)) leaves only the internet's families, which reach the loopback
@@ -20,7 +21,6 @@ Run by the interpreter of the training processes (Python 3.10 too); needs the st
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import json
@@ -39,6 +39,7 @@ _NOT_EXPECTED = 125
 _DONE = (0, 75)  # completed; interrupted
 _PATIENCE_SECONDS = 600
 _FOLLOW_SECONDS = 0.5
+_LISTED, _READ, _SHOWN = 20, 4096, 200  # processes; of a command line; of a word
 _HANDED_IN = "NDREPRO_INSIDE_"  # before variables of the command that are somebody else's texts: ``Sandbox.handed_in``
 _MOST_PROCESSES = 4096
 # keyctl(2) by machine; its first operation joins a new session keyring, so that the user's is out of reach
@@ -54,7 +55,7 @@ _PAIRS = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 # linux/bpf_common.h, linux/seccomp.h, linux/prctl.h
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
-_NO_NEW_RIGHTS, _SECCOMP, _FILTER = 38, 22, 2
+_NO_NEW_RIGHTS, _SECCOMP, _FILTER, _DUMPABLE = 38, 22, 2, 4
 # struct seccomp_data: the call's number, the machine, the arguments of eight bytes each
 _NUMBER, _MACHINE, _FIRST, _SECOND = 0, 4, 16, 24
 _TYPE_BITS = 0xF
@@ -82,9 +83,12 @@ def main(document: str, command: list[str]) -> int:
     if "expected" in asked and (other := _other(asked["expected"])):
         reason = f"{other}: not what was compared with the record: nothing is started"
         sys.stderr.write(f"sandbox: {reason}\n")
-        os.write(asked["refusal"], reason.encode("utf-8", "backslashreplace"))
+        os.write(asked["report"], json.dumps({"refused": reason}).encode())
         return _NOT_EXPECTED
-    os.closerange(3, 1 << 16)
+    report = asked.get("report", 2)
+    os.closerange(3, report)
+    os.closerange(report + 1, 1 << 16)
+    _keep_to_itself(report)
     _limit()
     _filter_calls(unix_sockets=asked["unix_sockets"])
     running: dict[int, int | None] = {}
@@ -114,17 +118,47 @@ def main(document: str, command: list[str]) -> int:
             forward(signal.SIGKILL, None)
             break
         signal.alarm(_PATIENCE_SECONDS)
-    _await_orphans()
+    stayed = _await_orphans()
+    if stayed and report > 2:
+        os.write(report, json.dumps({"stayed": stayed}).encode())
     return codes[-1] if len(set(codes)) == 1 or codes[-1] > 128 else 1
 
 
-def _await_orphans() -> None:
-    """Give what the processes left behind the moment that it has without a sandbox; then it is over, too."""
+def _keep_to_itself(report: int) -> None:
+    """No process that is started gets the report, nor opens it through /proc (prctl(2), PR_SET_DUMPABLE)."""
+    if report > 2:
+        os.set_inheritable(report, False)
+    ctypes.CDLL(None).prctl(_DUMPABLE, 0, 0, 0, 0)
+
+
+def _await_orphans() -> list[list[str]]:
+    """Give what the processes left behind the moment that it has without a sandbox; then it is over, too.
+
+    Returns the command lines of what is still there.
+    """
     end = time.monotonic() + _FOLLOW_SECONDS
-    with contextlib.suppress(ChildProcessError):
+    try:
         while time.monotonic() < end:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
                 time.sleep(0.01)
+    except ChildProcessError:
+        return []
+    # all that are in the sandbox, whose first process this is
+    others = (name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid())
+    return [words for words in map(_words_of, others) if words][:_LISTED]
+
+
+def _words_of(process: str) -> list[str]:
+    """The command line of a process, or else its name, shortened; none of one that has ended."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as stream:
+            name, _, rest = stream.read().rpartition(")")
+        with open(f"/proc/{process}/cmdline", encoding="utf-8", errors="replace") as stream:
+            words = stream.read(_READ).rstrip("\0").split("\0")
+    except OSError:
+        return []
+    ended = rest.split()[0] in ("Z", "X")
+    return [] if ended else [word[:_SHOWN] for word in words if word] or [name.partition("(")[2]]
 
 
 def _start(command: list[str], variables: dict[str, str], blocked: set[int]) -> int:

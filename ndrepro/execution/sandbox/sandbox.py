@@ -96,16 +96,16 @@ class Sandbox:
             return ConfinedProcess(process, told.read(), lifeline)
 
     def command_line(
-        self, command: Sequence[str], variables: Mapping[str, str], confinement: Confinement, refusal: int | None = None
+        self, command: Sequence[str], variables: Mapping[str, str], confinement: Confinement, report: int | None = None
     ) -> list[str]:
         """The command line of a sandbox with any program in it, for whoever starts it: its exit code is the program's.
 
         The program's processes may make Unix sockets, by which multiprocessing passes tensors: they reach those that
         the sandbox shows, and so none of this machine's services. Where something else is at a path than the
-        confinement expects, the reason is written to the descriptor ``refusal``, which no program gets. Raises
-        SandboxError where a path cannot be shown.
+        confinement expects, or processes stay behind, that is written to the descriptor ``report``, which no program
+        gets. Raises SandboxError where a path cannot be shown.
         """
-        return self._words(command, variables, confinement, ({},), without_dots(sys.executable), True, refusal=refusal)
+        return self._words(command, variables, confinement, ({},), without_dots(sys.executable), True, report=report)
 
     @staticmethod
     def variables(inherited: Mapping[str, str]) -> dict[str, str]:
@@ -133,7 +133,7 @@ class Sandbox:
         python: str,
         unix_sockets: bool,
         info: int | None = None,
-        refusal: int | None = None,
+        report: int | None = None,
         alive: int | None = None,
     ) -> list[str]:
         seen = replace(
@@ -150,7 +150,7 @@ class Sandbox:
         if alive is not None:
             asked |= {"alive": alive}
         if confinement.expected is not None:
-            asked |= {"expected": str(EXPECTED), "refusal": refusal}
+            asked |= {"expected": str(EXPECTED), "report": report}
         return [
             *_launcher(self.kind),
             *(f"--unshare-{name}" for name in _SEPARATE),
