@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tarfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -219,6 +220,41 @@ def test_programs_of_a_rebuilt_environment_are_none_of_the_recorder_s(
     run = author.record(str(place / "bin" / "python"), "train.py", outputs=("out.txt",))
     found = author.reproduce(run, rebuild_env=True)
     assert found.verdict == "identical" and not escaped.exists()
+
+
+@pytest.mark.slow
+def test_no_setting_of_the_reviewer_s_has_uv_execute_what_it_installs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To compile bytecode, uv starts the new environment's Python, which executes a wheel's ``.pth`` file; and packages
+    may be named that it is to build. Before: executed outside of the sandbox, "identical"."""
+    escaped, index, settings = tmp_path / "escaped", tmp_path / "index", tmp_path / "settings"
+    for folder in (index, settings / "uv", tmp_path / "tinydep-1.0"):
+        folder.mkdir(parents=True)
+    escapes = f"import os; os.system('touch {escaped}')\n"
+    make_wheel(index, "tinydep", "1.0", more={"tinydep.pth": escapes})
+    monkeypatch.setenv("UV_FIND_LINKS", str(index))
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    place = tmp_path / "environment"
+    assert run_uv("venv", "--no-project", str(place)).returncode == 0
+    assert run_uv("pip", "install", "--python", str(place / "bin" / "python"), "tinydep").returncode == 0
+    author = Stranger.make(tmp_path / "a", {"train.py": f"import tinydep\n{WRITES}"})
+    run = author.record(str(place / "bin" / "python"), "train.py", outputs=("out.txt",))
+    for name, text in {"setup.py": escapes, "PKG-INFO": "Metadata-Version: 2.1\nName: tinydep\nVersion: 1.0\n"}.items():
+        (tmp_path / "tinydep-1.0" / name).write_text(text)
+    with tarfile.open(index / "tinydep-1.0.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "tinydep-1.0", "tinydep-1.0")
+    escaped.unlink()
+    monkeypatch.setenv("UV_COMPILE_BYTECODE", "1")
+    assert author.reproduce(run, rebuild_env=True).verdict == "identical" and not escaped.exists()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(settings))
+    (settings / "uv" / "uv.toml").write_text("[pip]\ncompile-bytecode = true\n")
+    assert author.reproduce(run, rebuild_env=True).verdict == "identical" and not escaped.exists()
+    (settings / "uv" / "uv.toml").write_text('[pip]\nno-binary = ["tinydep"]\n')
+    with pytest.raises(EnvironmentMissing, match=r"tinydep==1\.0 has no usable wheels"):
+        author.reproduce(run, rebuild_env=True)
+    assert not escaped.exists()
 
 
 def test_uv_obeys_no_configuration_of_the_folder_that_one_is_in(

@@ -23,6 +23,13 @@ from provenance.git.tracked_paths import tracked
 # Where Debian's and Red Hat's families keep the certificate authorities of the machine.
 _AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
+# uv's variables that say where packages come from and where uv keeps what is its own. Others decide where it installs,
+# whether it builds them, and that it starts the new environment's Python (UV_COMPILE_BYTECODE)
+_OF_UV = re.compile(
+    r"UV_((DEFAULT_|NO_)?INDEX|INDEX_\w+|EXTRA_INDEX_URL|FIND_LINKS|KEYRING_PROVIDER|CREDENTIALS_DIR|TORCH_BACKEND|"
+    r"EXCLUDE_NEWER|PRERELEASE|CACHE_DIR|NO_CACHE|OFFLINE|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|HTTP_\w+|"
+    r"REQUEST_TIMEOUT|CONCURRENT_\w+|CONFIG_FILE|NO_CONFIG|PYTHON_(INSTALL_DIR|CACHE_DIR|DOWNLOADS))"
+)
 _VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}")
 _WHO_ARE_YOU = (
     "import platform, sys; "
@@ -42,8 +49,10 @@ def uv_executable() -> Path:
 
 
 def uv_variables() -> dict[str, str]:
-    """This process's variables, with uv set to trust the certificate authorities of this machine."""
-    variables = helper_variables(os.environ)
+    """This process's variables, of uv's those on packages and its cache alone, with uv set to trust the certificate
+    authorities of this machine."""
+    given = helper_variables(os.environ).items()
+    variables = {name: value for name, value in given if not name.startswith("UV_") or _OF_UV.fullmatch(name)}
     if any(Path(store).is_file() for store in _AUTHORITIES):
         variables.setdefault("UV_SYSTEM_CERTS", "true")
     return variables

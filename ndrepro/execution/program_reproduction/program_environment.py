@@ -182,7 +182,8 @@ def rebuild_environment(
     python = folder / "bin" / "python"
     listed = folder.with_name("recorded.txt")
     listed.write_text("".join(f"{name}=={version}\n" for name, version in sorted(pins.items())), encoding="utf-8")
-    wheels = ("--no-deps", "--only-binary", ":all:")
+    # by its name each: a name among the user's own settings for building counts more than ":all:"
+    wheels = ("--no-deps", "--no-compile-bytecode", *(f"--only-binary={name}" for name in pins))
     _uv("pip", "install", *wheels, "--python", str(python), "--requirements", str(listed))
     script = python.with_name(Path(command.words[0]).name)
     if of_code := _file_of_the_code(command, place):
