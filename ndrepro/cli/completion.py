@@ -7,20 +7,23 @@ nothing to offer.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 _EPOCHS = (1, 20, 100)
+# shells evaluate what they are offered, and a name may come with a clone
+_PLAIN = re.compile(r"[\w.+=/ -]+", re.ASCII)
 # zsh runs an autoloaded file as the function of its name: typer's only defines what completes from the second Tab on
 _ZSH_FIRST_TAB = '[ "$funcstack[1]" = "_%(prog_name)s" ] && %(complete_func)s "$@"\n'
 
 
 def _offered(find: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    """The words of ``find`` that begin with what was typed, each once."""
+    """The words of ``find`` that begin with what was typed and are plain, each once."""
 
     def offer(incomplete: str) -> list[str]:
         try:
-            return list(dict.fromkeys(word for word in find() if word.startswith(incomplete)))
+            return list(dict.fromkeys(w for w in find() if w.startswith(incomplete) and _PLAIN.fullmatch(w)))
         except Exception:
             return []
 

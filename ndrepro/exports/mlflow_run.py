@@ -124,12 +124,13 @@ def _experiment(client: MlflowClient, name: str, folder: Path | None) -> str:
 
 def _expect_harmless(folder: Path, database: Path) -> None:
     """Raises UsageError for a store whose files may lead elsewhere, or that may answer something else each time."""
-    found = [each.name for each in folder.iterdir() if each.is_symlink()]
+    # SQLite deletes what a journal beside the database names
+    found = [each.name for each in folder.iterdir() if each.is_symlink() or each.name.startswith(f"{database.name}-")]
     if database.exists() and not found:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as tables:
             found = [str(name) for (name,) in tables.execute("select name from sqlite_master where type = 'view'")]
     if found:
-        raise UsageError(f"{folder}: it has links or views: {', '.join(found)}", "name another folder")
+        raise UsageError(f"{folder}: it has links, journals or views: {', '.join(found)}", "name another folder")
 
 
 def _expect_new(place: Path, uri: str | None) -> None:

@@ -174,12 +174,17 @@ def inside(name: str) -> bool:
     no part of a repository."""
     parts = name.split("/")
     plain = not {"", ".", ".."}.intersection(parts) and name not in (MANIFEST, BUNDLES, LOCK)
-    return plain and not any(map(is_gits, parts))
+    return plain and not any(map(is_gits, parts)) and not _is_head(parts[-1])
 
 
 def is_gits(name: str) -> bool:
     """Whether git, on some file system, takes a file or folder of this name for a repository."""
     return _GIT.fullmatch(_IGNORED_IN_NAMES.sub("", name)) is not None
+
+
+def _is_head(name: str) -> bool:
+    """Whether git, on some file system, takes a folder with a file of this name, and two folders, for a repository."""
+    return _IGNORED_IN_NAMES.sub("", name).rstrip(" .").casefold() == "head"
 
 
 def _holders(descriptor: int) -> str:
@@ -223,7 +228,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
     A file that is executed with its owner's rights is none: whoever unpacks a run as root would give them away.
     """
-    if is_gits(entry.name):
+    if is_gits(entry.name) or (_is_head(entry.name) and not entry.is_dir(follow_symlinks=False)):
         return "a name that git takes for a repository"
     if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
         return kind_of(entry.stat(follow_symlinks=False).st_mode)

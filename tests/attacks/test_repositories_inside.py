@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,10 @@ def test_no_run_folder_holds_a_repository(tmp_path: Path, name: str) -> None:
     assert list(contents(tmp_path).others.values()) == ["a name that git takes for a repository"]
     assert not inside(f"data/{name}/config")
     assert inside("data/.github")
+
+
+def test_no_folder_of_a_run_is_a_repository_itself(tmp_path: Path) -> None:
+    """Whose configuration git obeys where HEAD, objects and refs are side by side, without any ``.git``."""
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "outputs"], check=True)
+    assert "outputs/HEAD" in inventory(tmp_path).refused
+    assert not inside("outputs/HEAD") and not inside("head") and inside("outputs/head/weights.bin")

@@ -94,6 +94,27 @@ def test_no_interpreter_that_git_tracks_is_started(
     assert not any(harm.iterdir())
 
 
+def test_none_whose_path_files_lead_to_tracked_modules_of_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of the author's project, installed editable from the clone."""
+    (harm := tmp_path / "harm").mkdir()
+    author = Stranger.make(tmp_path / "a", {"train.py": WRITES})
+    run = author.record(outputs=("o",))
+    (author.root / "src").mkdir()
+    (author.root / "src" / "sitecustomize.py").write_text(STARTS.format(harm))
+    author.git("add", "-A", "-f", ".")
+    author.git("commit", "-qm", "later")
+    clone = author.clone()
+    programs = environment(tmp_path / "venv")
+    (packages,) = programs.parent.glob("lib/python*/site-packages")
+    (packages / "project.pth").write_text(f"{clone / 'src'}\n")
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    with pytest.raises(UsageError, match=r"not executed: the repository .* tracks src/sitecustomize"):
+        author.reproduce(run, clone=clone)
+    assert not any(harm.iterdir())
+
+
 def test_an_environment_in_the_clone_that_git_does_not_track_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,9 @@ def test_what_is_offered_begins_with_what_was_typed(runs: RunsFolder) -> None:
         *("20261122T100000Z-bbbbbb", "20261121T100000Z-aaaaaa"),
     ]
     assert completion.runs("20261121") == ["20261121T100000Z-aaaaaa"]
+    for name in ("20261121T100000Z-$(touch x)", "20261121T100000Z-\\$(touch x)", "20261121T100000Z-`x`"):
+        begin_run(runs, "lenet_bn_2_digits", name)
+    assert completion.runs("20261121") == ["20261121T100000Z-aaaaaa"], "which a shell would evaluate"
     assert completion.settings("lea") == ["learning_rate="]
     assert set(SETTINGS) < set(completion.setting_names("")) and "deconv" in completion.setting_names("dec")
     assert completion.experiments("vgg16_nd_1")[:3] == ["vgg16_nd_1", "vgg16_nd_100", "vgg16_nd_1_digits"]

@@ -266,9 +266,13 @@ def test_mlflow_reads_the_runs_back(
     with sqlite3.connect(store / "mlflow.db") as database:
         database.execute("drop trigger t")
     (store / "links").symlink_to(elsewhere)
-    with pytest.raises(AssertionError, match="it has links or views: links"):
+    with pytest.raises(AssertionError, match="it has links, journals or views: links"):
         validators.ndrepro(*again)
     (store / "links").unlink()
+    (store / "mlflow.db-journal").touch()
+    with pytest.raises(AssertionError, match=r"journals or views: mlflow\.db-journal"):
+        validators.ndrepro(*again)
+    (store / "mlflow.db-journal").unlink()
     with sqlite3.connect(store / "mlflow.db") as database:  # as a store that came with a clone may have it
         database.execute("update experiments set artifact_location = ?", (elsewhere.as_uri(),))
     database.close()

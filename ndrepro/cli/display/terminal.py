@@ -172,7 +172,7 @@ def program() -> str:
 def run_word(root: Path, runs: Path, default_runs: Path) -> str:
     """What to type for the run at ``root``: its identifier where that will be found, else its path, as a shell word."""
     inside = runs == default_runs and root.absolute().parents[1] == runs.absolute()
-    return root.name if inside else shlex.quote(here(root))
+    return shlex.quote(root.name if inside else here(root))
 
 
 def here(path: Path) -> str:

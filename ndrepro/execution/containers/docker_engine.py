@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,7 @@ def output(engine: str, image: str, enclosure: Enclosure) -> tuple[int, str]:
             container.start()
             return _exit_code(container, engine, ANSWER_SECONDS), container.logs().decode("utf-8", "replace")
         finally:
-            container.remove(force=True)
+            container.remove(v=True, force=True)
 
 
 def save(engine: str, image: str, target: Path) -> None:
@@ -151,7 +151,7 @@ class ContainerProcess:
                 self._keep_engines_log()
         # before anybody hears of its end: this process may be over at once, and podman's service with it
         with suppress(Exception):
-            self._container.remove(force=True)
+            self._container.remove(v=True, force=True)
         with suppress(Exception):
             self._client.close()
         self._over.set()
@@ -195,7 +195,10 @@ def _create(client: DockerClient, engine: str, image: str, enclosure: Enclosure)
         user=user,
         working_dir="/tmp",
         labels={_LABEL: enclosure.label, _PARENT: str(os.getpid())},
-        host_config={**_host_config(client, engine, enclosure, security_options(daemon)), "UsernsMode": namespace},
+        host_config={
+            **_host_config(client, engine, enclosure, security_options(daemon), _volumes(client, image)),
+            "UsernsMode": namespace,
+        },
     )
     return client.containers.get(created["Id"])
 
@@ -223,8 +226,15 @@ def _caller(daemon: str, engine: str) -> tuple[str, str]:
     return same, "host" if "name=userns" in daemon else ""
 
 
-def _host_config(client: DockerClient, engine: str, enclosure: Enclosure, security: list[str]) -> dict[str, Any]:
-    """The part of the container's settings that is the machine's, in the API's words."""
+def _volumes(client: DockerClient, image: str) -> list[str]:
+    """The folders that an image wants volumes for, which the engine would make on the disk, without a bound."""
+    return [*((client.images.get(image).attrs.get("Config") or {}).get("Volumes") or {})]
+
+
+def _host_config(
+    client: DockerClient, engine: str, enclosure: Enclosure, security: list[str], volumes: Iterable[str]
+) -> dict[str, Any]:
+    """The part of the container's settings that is the machine's, in the API's words; ``volumes`` are in memory."""
     from docker.types import DeviceRequest, LogConfig, Mount
 
     mounts = [Mount(str(path), str(path), "bind") for path in enclosure.writable]
@@ -234,7 +244,7 @@ def _host_config(client: DockerClient, engine: str, enclosure: Enclosure, securi
     config: dict[str, Any] = client.api.create_host_config(
         mounts=mounts,
         read_only=True,
-        tmpfs={"/tmp": "size=1g"},
+        tmpfs=dict.fromkeys([*volumes, "/tmp"], "size=1g"),
         network_mode="none",
         cap_drop=["ALL"],
         security_opt=security,
@@ -255,7 +265,7 @@ def _clear(client: DockerClient) -> None:
         parent = old.labels.get(_PARENT, "")
         if parent.isdecimal() and not Path(f"/proc/{parent}").exists():
             with suppress(Exception):
-                old.remove(force=True)
+                old.remove(v=True, force=True)
 
 
 def connect(engine: str) -> DockerClient:

@@ -11,11 +11,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
+from provenance.code.foreign_code import START_MODULES
 from provenance.formats.folder_tree import temporary_folder
 from provenance.git.helper_programs import find_program, helper_variables, is_tracked
 from provenance.git.tracked_paths import tracked
@@ -98,11 +99,22 @@ def expect_untracked(python: Path) -> None:
     """Raise UsageError where git tracks an interpreter, the file that it leads to, or what it executes at its start."""
     for each in {python.absolute(), python.resolve()}:
         root = each.parent.parent
-        for top, name in tracked([each, root / "pyvenv.cfg", *root.glob("lib*/python*")]):
+        libraries = [*root.glob("lib*/python*")]
+        for top, name in tracked([each, root / "pyvenv.cfg", *libraries, *_started_by(libraries)]):
             raise UsageError(
                 f"{python}: not executed: the repository {top} tracks {name}, so its commits decide what it does",
                 "make an environment of your own outside of the repository, and put it first on the PATH",
             )
+
+
+def _started_by(libraries: Iterable[Path]) -> Iterator[Path]:
+    """The modules that Python executes at its start in the folders that ``.pth`` files name, as of projects that are
+    installed editable."""
+    for lines in (path for folder in libraries for path in folder.glob("*-packages/*.pth") if path.is_file()):
+        for line in lines.read_bytes().splitlines():
+            folder = Path(os.fsdecode(line.strip()))
+            if folder.is_absolute() and folder.is_dir():
+                yield from (path for name in START_MODULES for path in folder.glob(f"{name}*"))
 
 
 def _candidates(version: str) -> Iterator[Path]:
