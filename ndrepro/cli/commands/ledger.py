@@ -115,11 +115,14 @@ def check_proof(
         if counted.entry.previous != before.entry.digest
     ]
     run = audit.entries[0].entry.run if audit.entries else ""
+    if audit.entries and audit.entries[0].entry.event != "begun":
+        wrong.append(f"it does not begin where run {run} did: earlier attempts are not in it")
     said = [_said(counted, policy) for counted in audit.entries if counted.entry.run == run]
     last = _said(audit.entries[-1], policy) if audit.entries else None
     lines = [*map(_line, said), *(f"FAIL       {problem}" for problem in wrong[:_SHOWN])]
     if last and not wrong:
-        lines += ["", f"verified: how run {run} ended, as of entry {last['sequence']}, {last['time']}"]
+        how = f"how run {run} ended" if said[-1]["event"] == "ended" else f"run {run} began, and has no end here"
+        lines += ["", f"verified: {how}, as of entry {last['sequence']}, {last['time']}"]
     else:
         lines += ["", f"NOT verified: {plural(len(wrong), 'problem')}"]
     document = {"ok": not wrong, "run": run, "entries": said, "head": last, "problems": wrong}

@@ -91,13 +91,17 @@ def test_a_proof_is_checked_without_the_ledger_and_serves_as_one(
     # a head in front of what does not follow it
     kept.write_bytes(b"".join([lines(runs)[5], *lines(runs)[:2]]))
     out = ndrepro("ledger", "check-proof", str(kept)).out
-    assert "FAIL       line 2: it does not follow the entry before" in out and "NOT verified: 1 problem" in out
+    assert "FAIL       line 2: it does not follow the entry before" in out and "NOT verified: 2 problems" in out
     # the control: an entry left out, edited, or the head removed where it is known
     whole = proof.splitlines(keepends=True)
     for changed in ([whole[0], *whole[2:]], [whole[0], whole[1].replace("failed", "completed"), *whole[2:]]):
         kept.write_text("".join(changed))
         document = ndrepro("ledger", "check-proof", str(kept), "--json").json
         assert not document["ok"] and "line" in document["problems"][0]
+    kept.write_text("".join(whole[1:]))
+    assert "it does not begin where run" in ndrepro("ledger", "check-proof", str(kept)).out
+    kept.write_text(whole[0])
+    assert f"verified: run {NAMES[1]} began, and has no end here" in ndrepro("ledger", "check-proof", str(kept)).out
     kept.write_text("".join(whole[:2]))
     heads = tmp_path / "heads.jsonl"
     heads.write_text(whole[-1])
