@@ -222,7 +222,8 @@ def reproduce(
         runs: the folder of runs, which the repetitions and the verdict go into.
         sandbox: what confines the recorded code: container, bubblewrap, namespaces, none, or auto for the first of
             these that this machine has.
-        trust_code: run the recorded code where there is no sandbox, with all rights of this process.
+        trust_code: run the recorded code where there is no sandbox, with all rights of this process, and an image that
+            Enroot does not confine.
         consent: asked in that case instead, with how the code would be executed; True lets it run.
         on_plan: called with what will be trained before the training starts.
         watching: gives the observer that is called while the training runs.

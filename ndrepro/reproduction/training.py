@@ -33,6 +33,7 @@ def of_training(
 ) -> Reproduction:
     """Train a run again, judge it and sign the verdict; see ``ndrepro.api.reproduce``."""
     from ndrepro.analysis.verdicts.code_claim import beside_other_code
+    from ndrepro.execution.containers.engines import expect_trusted
     from ndrepro.execution.reproduce import reexecute
     from ndrepro.execution.reproduce.files_beside_data import files_beside_data
     from ndrepro.execution.reproduce.recorded_code import recorded_code
@@ -42,6 +43,9 @@ def of_training(
     from ndrepro.protocol.messages import Request, read_json
     from ndrepro.reproduction.installed_claim import installed_claim
 
+    container = None if options.environment is not None else options.container or original.request.container
+    if container is not None:
+        expect_trusted(container, own=original.own or permission.trust_code)
     with recorded_code(original.manifest, original.folder.root) as rebuilt:
         drawn = draw.spot, draw.challenge, draw.beacon
         plan = reexecute.plan(original, options, rebuilt, *drawn, permission.sandbox)

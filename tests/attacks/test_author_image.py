@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,27 @@ def test_an_image_is_no_option_of_the_engine_s(honest: Finished, author: Bench, 
             Request.from_json(read_json(folder.request))
     with pytest.raises(NdreproError, match="an absolute path"):
         Container.from_manifest(asdict(replace(container, image="-B=/")))
+
+
+def test_enroot_starts_no_image_for_another_s_run(
+    honest: Finished, author: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image's ``etc/fstab`` names what of this machine is mounted, to be written. Before: started."""
+    home, started, program = tmp_path / "reviewer", tmp_path / "started", tmp_path / "bin" / "enroot"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {started}\necho 4.1 --net\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("NDREPRO_HOME", str(home))
+    TrustPolicy.load(home).add(KeyRing(author.options.home).public_key().pem, "author")
+    image = write_image(tmp_path / "author.sqsh").image
+    here = partial(api.reproduce, honest.folder.root, runs=tmp_path / "reviews", engine="enroot", image=image)
+    with pytest.raises(SandboxError, match="Enroot does not confine an image"):
+        here()
+    assert not started.exists()
+    with pytest.raises(NdreproError):
+        here(trust_code=True)
+    assert started.exists(), "the control"
 
 
 @pytest.fixture

@@ -15,12 +15,11 @@ _PROGRAM = """#!{python}
 import json, os, sys
 if sys.argv[1:] == ["--version"]:
     sys.exit(print("apptainer version 1.4.5"))
-if sys.argv[1:4] == ["inspect", "--json", "--labels"]:
-    label = open(sys.argv[4]).read().partition("label ")[2]
-    labels = {{"ndrepro.image.identifier": label}} if label else {{}}
-    sys.exit(print(json.dumps({{"data": {{"attributes": {{"labels": labels}}}}}})))
 inside = {{name.removeprefix("APPTAINERENV_"): value for name, value in os.environ.items()}}
 image = next(place for place, word in enumerate(sys.argv) if word.endswith(".sif"))
+if sys.argv[image + 1 :] == ["cat", "/.singularity.d/labels.json"]:
+    label = open(sys.argv[image]).read().partition("label ")[2]
+    sys.exit(print(json.dumps({{"ndrepro.image.identifier": label}} if label else {{}})))
 assert sys.argv[image + 1] == "python3"
 os.execve({inside!r}, [{inside!r}, *sys.argv[image + 2 :]], inside)
 """

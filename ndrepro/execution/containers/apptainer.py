@@ -22,10 +22,11 @@ from pathlib import Path
 
 from ndrepro.execution.containers.bounded_answer import answer
 from ndrepro.execution.containers.container_spec import Enclosure, Image
+from ndrepro.execution.containers.engine_variables import engine_variables
 from ndrepro.protocol.errors import EngineError, ImageError, UsageError
 from provenance.errors import StorageError
 from provenance.formats.digest import file_digest
-from provenance.git.helper_programs import find_program, helper_variables
+from provenance.git.helper_programs import find_program
 
 _NAMES = ("apptainer", "singularity")
 # variables of Apptainer that are let through, separated by commas
@@ -35,8 +36,6 @@ LABEL = "ndrepro.image.identifier"
 # the prefixes of its variables, and of those the ones that change nothing of a container
 _OWN = ("APPTAINER", "SINGULARITY")
 _PLACES = tuple(f"{name}_{place}" for name in _OWN for place in ("CACHEDIR", "TMPDIR", "CONFIGDIR"))
-# where keys and their passphrases lie is none of the container's business
-_WITHHELD = ("NDREPRO_HOME", "NDREPRO_PASSPHRASE_FILE")
 
 
 def find(engine: str, image: str) -> Image:
@@ -125,12 +124,7 @@ def _passed() -> list[str]:
 
 def _variables(inside: Mapping[str, str]) -> dict[str, str]:
     """This process's variables for the command itself, and those that it sets in the container."""
-    kept = {*_passed(), *_PLACES}
-    outside = {
-        name: value
-        for name, value in helper_variables(os.environ).items()
-        if not name.startswith(_WITHHELD) and (name in kept or not name.startswith(_OWN))
-    }
+    outside = engine_variables({*_passed(), *_PLACES})
     # SingularityCE hands in no other's; the home folder inside is Apptainer's own, in memory
     prefix = "APPTAINERENV_" if Path(_program()).name == "apptainer" else "SINGULARITYENV_"
     return {**outside, **{f"{prefix}{name}": value for name, value in inside.items() if name != "HOME"}}

@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.execution.containers.container_spec import ANSWER_BYTES, ANSWER_SECONDS, PROCESSES, Enclosure, Image
+from ndrepro.execution.containers.engine_variables import engine_variables
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EngineError, ImageError
 from provenance.errors import StorageError
 from provenance.formats.folder_tree import remove_tree
-from provenance.git.helper_programs import find_program, helper_variables
+from provenance.git.helper_programs import find_program
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -49,7 +50,11 @@ _ENDED = ("exited", "stopped", "dead", "removing")
 _started: list[str] = []
 # which podman 3 and later speak; one that is asked for its version looks up the packages of its programs, for a second
 _PODMAN_API = "1.41"
-_OTHER_SERVICES = ("CONTAINER_HOST", "CONTAINER_CONNECTION")
+# where podman keeps its files; with CONTAINER_HOST or CONTAINER_CONNECTION it has no service of its own
+_OF_PODMAN = (
+    *("CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"),
+    *("STORAGE_DRIVER", "STORAGE_OPTS"),
+)
 _CURES = {
     "docker": "start the Docker daemon, or set DOCKER_HOST; and be allowed to use its socket",
     "podman": "start `podman system service`, or set CONTAINER_HOST",
@@ -313,12 +318,10 @@ def _serve() -> str:
     folder = tempfile.mkdtemp(prefix="ndrepro-podman-")
     address = f"unix://{folder}/podman.sock"
     words = [program, "system", "service", "--time", str(_SERVICE_IDLE_SECONDS), address]
-    # with either of these podman is a client of another service, and has none of its own
-    variables = {name: value for name, value in os.environ.items() if name not in _OTHER_SERVICES}
     with Path(folder, "log").open("wb") as log:
         service = subprocess.Popen(
             words,
-            env=helper_variables(variables),
+            env=engine_variables(_OF_PODMAN),
             # a container that is out of memory leaves an empty file there
             cwd=folder,
             stdin=subprocess.DEVNULL,

@@ -24,7 +24,7 @@ from typing import Protocol
 
 from ndrepro.execution.containers import apptainer, docker_engine, enroot
 from ndrepro.execution.containers.container_spec import Enclosure, Image, Process
-from ndrepro.protocol.errors import DeviceError, EngineError, ImageError, UsageError
+from ndrepro.protocol.errors import DeviceError, EngineError, ImageError, SandboxError, UsageError
 from ndrepro.protocol.experiment.determinism import variables
 from ndrepro.protocol.image_reference import FILE_ENGINES, PinnedImage, own_digests
 from ndrepro.protocol.layout import RunFolder
@@ -138,6 +138,15 @@ def find(wanted: ContainerChoice, device: str) -> Container:
     if device != "cpu" and container.driver:
         _ask_for_gpu(container)
     return container
+
+
+def expect_trusted(wanted: ContainerChoice | Container, *, own: bool) -> None:
+    """Raise SandboxError for an image that its engine obeys, unless the run is the reviewer's ``own``."""
+    if wanted.engine == "enroot" and not own:
+        raise SandboxError(
+            f"{wanted.image}: Enroot does not confine an image: its etc/fstab and its links lead to your files",
+            "choose --in apptainer or podman; or, for an image that you made or trust, repeat with --trust-code",
+        )
 
 
 def pin(wanted: ContainerChoice) -> PinnedImage:

@@ -6,12 +6,15 @@ beside what the administrator configured for the whole machine. The caller's own
 (``~/.config/enroot``, ``ENROOT_…``) do not reach a recorded run, but for where Enroot keeps its files. Memory and
 processes are not limited here: on a cluster the scheduler does it.
 
-Source: https://github.com/NVIDIA/enroot/blob/main/doc/cmd/start.md
+An image is obeyed: Enroot mounts what its ``etc/fstab`` names of this machine, gives it the variables that its
+``etc/environment`` asks for, and follows links in it where hooks and a lock write. No option turns that off, so none is
+started for a run that another key signed (``expect_trusted``).
+
+Source: https://github.com/NVIDIA/enroot/blob/main/doc/cmd/start.md and image-format.md
 """
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -21,9 +24,10 @@ from pathlib import Path
 
 from ndrepro.execution.containers.bounded_answer import answer
 from ndrepro.execution.containers.container_spec import Enclosure, Image
+from ndrepro.execution.containers.engine_variables import engine_variables
 from ndrepro.protocol.errors import EngineError, ImageError, UsageError
 from provenance.formats.digest import file_digest
-from provenance.git.helper_programs import find_program, helper_variables
+from provenance.git.helper_programs import find_program
 
 # runs the command that it is given, in place of the image's own entry point
 _RUNNER = Path(__file__).with_name("enroot_command.sh")
@@ -100,17 +104,7 @@ def _mount(path: Path, mode: str) -> str:
 
 def _variables() -> dict[str, str]:
     """This process's variables for the command itself."""
-    kept = {f"ENROOT_{place}" for place in _PLACES}
-    outside = helper_variables(os.environ)
-    # where keys and their passphrases lie is none of the container's business
-    return {
-        **{
-            name: value
-            for name, value in outside.items()
-            if name in kept or not name.startswith(("ENROOT_", "NVIDIA_", "NDREPRO_HOME", "NDREPRO_PASSPHRASE_FILE"))
-        },
-        **_SET,
-    }
+    return {**engine_variables({f"ENROOT_{place}" for place in _PLACES}), **_SET}
 
 
 def _answer(*command: str) -> str:

@@ -8,6 +8,7 @@ from real_runs import Bench
 
 from ndrepro.execution.containers import apptainer, enroot
 from ndrepro.execution.containers.container_spec import Enclosure
+from ndrepro.execution.containers.engine_variables import engine_variables
 from ndrepro.execution.containers.engines import DEFAULT_IMAGE, ContainerChoice, pin
 from ndrepro.execution.reproduce.reexecute import container_differences
 from ndrepro.protocol.errors import EngineError, UsageError
@@ -80,6 +81,17 @@ def test_only_the_places_of_apptainers_files_reach_it_from_outside(
     monkeypatch.setenv("NDREPRO_APPTAINER_PASS", "HOME")
     with pytest.raises(UsageError, match="HOME is no variable of Apptainer"):
         apptainer._variables({})
+
+
+def test_no_engine_gets_the_secrets_of_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an engine does for an image is done with its variables. Before: only the key's were withheld."""
+    write_program(tmp_path / "apptainer")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    kept = ("XDG_RUNTIME_DIR", "https_proxy", "HTTPS_PROXY", "LC_ALL", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")
+    for name in ("GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK", "SLURM_JWT", "NDREPRO_HOME", *kept):
+        monkeypatch.setenv(name, "x")
+    for seen in (apptainer._variables({}), enroot._variables(), engine_variables()):
+        assert {name for name, value in seen.items() if value == "x"} == {*kept} and seen["PATH"] == str(tmp_path)
 
 
 def test_singularity_ce_is_called_as_documented_where_there_is_no_apptainer(

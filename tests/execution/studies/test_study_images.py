@@ -21,6 +21,7 @@ from ndrepro.execution.studies.plan import StudyPlan, image_of_started_runs, mak
 from ndrepro.execution.studies.run_status import DONE, MISSING
 from ndrepro.execution.studies.study_file import load_study
 from ndrepro.protocol.errors import EngineError, UsageError
+from ndrepro.protocol.experiment.determinism import INSTRUCTION_LIMITS
 from ndrepro.protocol.image_reference import PinnedImage
 from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.study.study import inside
@@ -32,9 +33,13 @@ from provenance.attestation.verify import verify
 NAME = "lenet_bn_1_digits"
 
 
-@pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_engine(tmp_path_factory.mktemp("engine") / "bin")
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where variables limit instruction sets, those reach no container: the tests are about other differences."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in INSTRUCTION_LIMITS:
+            patch.delenv(name, raising=False)
+        yield write_engine(tmp_path_factory.mktemp("engine") / "bin")
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +61,7 @@ def carried_out(bench: Bench, plan: StudyPlan) -> tuple[Outcome, Watched]:
     return carry_out(plan, bench.options, LocalLauncher(2, bench.options), watched, {}), watched
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, engine: Path) -> Iterator[tuple[Bench, PinnedImage]]:
     """One run outside and one in an image, by a study of both environments; no test changes it."""
     bench = Bench(tmp_path_factory.mktemp("images"))
