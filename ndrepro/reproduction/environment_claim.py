@@ -10,12 +10,14 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from ndrepro.analysis.verdicts.code_claim import from_elsewhere
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
 from ndrepro.execution.program_reproduction.modules_in_place import (
     imported_by_others,
     modules_before_others,
+    modules_elsewhere,
     modules_in_place,
 )
 from ndrepro.execution.program_reproduction.recorded_command import python_of_script
@@ -23,9 +25,11 @@ from ndrepro.execution.program_reproduction.recorded_words import programs_of_th
 from ndrepro.execution.programs.interpreters import python_of
 from ndrepro.execution.programs.program_run import FinishedProgram
 from ndrepro.execution.reproduce.reexecute import Original
+from ndrepro.execution.sandbox.confinement import is_of_the_machine
+from ndrepro.execution.sandbox.interpreter_paths import installation_paths
 from ndrepro.protocol.program_record import ProgramRecord
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, run_kind
-from ndrepro.protocol.verdicts import ClaimCheck, claim
+from ndrepro.protocol.verdicts import NO_SANDBOX, ClaimCheck, claim
 from ndrepro.text.plurals import all_of, bounded
 from provenance.attestation.manifest import Manifest
 from provenance.errors import ProvenanceError
@@ -35,6 +39,8 @@ from provenance.hook.started_programs import LETTERS, UNOBSERVED
 from provenance.observation.process_record import ImportedModule, ProcessRecord, read_processes
 from provenance.redaction.redact import redact_arguments
 
+# where a sandbox begins with nothing
+_OF_A_SANDBOX = ("/tmp", "/dev/shm")
 # of a command, among other words
 _COMMAND = 200
 
@@ -55,7 +61,8 @@ def environment_claim(
     others = [
         *programs_of_the_code(prepared, ProgramRecord.of(original.manifest).interpreters),
         *_others_than_compared(prepared, again),
-        *_modules_in_place(prepared, finished.imported),
+        *(elsewhere := [*_modules_elsewhere(prepared, finished.imported)]),
+        *_modules_in_place(prepared, [each for each in finished.imported if each.path not in elsewhere]),
         *_others_than_recorded((original.manifest, again)),
     ]
     problems = set(_problems(finished.processes)) - set(_asked_by_recorder(prepared))
@@ -133,18 +140,35 @@ def _others_than_compared(prepared: ProgramPlan, again: Manifest) -> Iterator[st
 
 def imports_claim(prepared: ProgramPlan, finished: FinishedProgram) -> tuple[ClaimCheck, ...]:
     """The claim that names modules of the code that something else imported than the code; () for none."""
-    folder = prepared.place.working_folder
+    elsewhere, folder = {*_modules_elsewhere(prepared, finished.imported)}, prepared.place.working_folder
+    imported = [module for module in finished.imported if module.path not in elsewhere]
     words = [(folder / each.cwd, word) for each in finished.processes for word in each.argv]
     paths = (os.path.normpath(start / word) for start, word in (*((folder, word) for word in prepared.words), *words))
     found = imported_by_others(
         str(prepared.place.place),
-        finished.imported,
+        imported,
         prepared.words,
         {*prepared.words, *(word for _, word in words), *paths} - {str(folder), *map(str, folder.parents)},
         prepared.environment.of_others,
     )
     names = tuple(found)
     return (claim("imports", None, f"of the code, by no file of it: {all_of(names)}"),) if names else ()
+
+
+def _modules_elsewhere(prepared: ProgramPlan, imported: Sequence[ImportedModule]) -> Iterator[str]:
+    """The modules of neither the code nor the environment, which nothing compares; data have a claim of their own."""
+    environment, place = prepared.environment, prepared.place
+    pythons = (environment.executable, *environment.interpreters)
+    home = [prepared.home] if prepared.home and not is_of_the_machine(Path(prepared.home)) else []
+    made = () if prepared.execution.sandbox == NO_SANDBOX else (*_OF_A_SANDBOX, *home)
+    known = (
+        *(place.place, *place.shown, *place.mapped.values()),
+        *(environment.executable, *environment.folders, *(each.parent for each in pythons)),
+        *(*environment.importable, *environment.of_others, *environment.editable.opened.values()),
+    )
+    shown = {str(path) for python in pythons[1:] for path in installation_paths(str(python))}
+    shown |= {*filter(None, prepared.variables.get("LD_LIBRARY_PATH", "").split(os.pathsep))}
+    yield from modules_elsewhere(imported, set(map(str, known)), made, shown)
 
 
 def _modules_in_place(prepared: ProgramPlan, imported: Sequence[ImportedModule]) -> Iterator[str]:

@@ -3,7 +3,8 @@
 Each path is noted once for each way of opening (read, write, append, or reading and one of these) and each import,
 when it is opened, so that a killed process leaves its list. "Append" is every writing that leaves there what the file
 holds. What is asked for is listed: the file need not be there. Left out are the interpreter's own folders with their
-installed packages, which the distributions describe, /proc, /sys and /dev. For compiled Python that is read its source
+installed packages, which the distributions describe, /proc, /sys and /dev; no modules, though, that are in these
+folders and where Python does not look for them by itself. For compiled Python that is read its source
 is listed, which Python then does not open.
 
 A file whose code is executed as a module is listed with the module's name, and with the file whose code imports it:
@@ -31,6 +32,9 @@ OPENED_FILES = "opened files"
 LIMIT = 20_000
 _LETTERS = 4096
 _HOOK = os.path.dirname(__file__)
+# with it what else the recorder brings
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_PACKAGES = ("site-packages", "dist-packages")
 _IMPORT_SYSTEM = ("<frozen importlib.", "<frozen zipimport>")
 _IMPORTLIB = os.path.join(os.path.dirname(os.__file__), "importlib", "__init__.py")
 _KINDS = ("r", "a", "ra", "ra"), ("r", "w", "rw", "rw")
@@ -48,6 +52,7 @@ class OpenedFiles:
 
     def __init__(self, process: ProcessFile) -> None:
         self._left_out = tuple(_folders_left_out(process.folder))
+        self._modules, self._others = _modules_left_out(process.folder)
         # before what the program reads is noted
         self._bytecode = os.environ.get("PYTHONPYCACHEPREFIX")
         self.restart(process)
@@ -86,14 +91,14 @@ class OpenedFiles:
     def see_compiled(self, module: str, path: str) -> None:
         """Take note of a compiled module that is loaded."""
         path = _plain(path)
-        if not path.startswith(self._left_out):
+        if not self._is_known(path):
             self._list(path, "r", _import(module, _caller()))
 
     def see_loaded(self) -> None:
         """Take note of the modules that Python imported before anybody looked."""
         for name, module in list(sys.modules.items()):
             path = getattr(module, "__file__", None)
-            if isinstance(path, str) and not (path := _plain(path)).startswith(self._left_out):
+            if isinstance(path, str) and not self._is_known(path := _plain(path)):
                 self._list(path, "r", _import(name, None))
 
     def see_executed(self, code: types.CodeType) -> None:
@@ -113,12 +118,17 @@ class OpenedFiles:
         if frame is None or path[:1] == "<":
             return
         path = _plain(path)
-        if path.startswith(self._left_out) and not path.startswith(_NO_FILES):
+        if self._is_known(path):
             return
         while not os.path.lexists(path):  # in an archive
             path = os.path.dirname(path)
         if os.path.isfile(path):
             self._list(path, "r", _import(module, frame))
+
+    def _is_known(self, path: str) -> bool:
+        """Whether a module is where Python and its environment have theirs, which are compared by distributions."""
+        known = path.startswith(self._left_out) and path.startswith(self._modules)
+        return known and not path.startswith(self._others)
 
     def _list(self, path: str, kind: str, imported: str = "") -> None:
         key = (path, kind, imported)
@@ -180,9 +190,19 @@ def _source_of(path: str) -> str:
     return os.path.join(above, name.partition(".")[0] + ".py") if last == "__pycache__" else ""
 
 
+def _modules_left_out(out: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The folders that Python imports from by itself, those of ``.pth`` files among them, and in these the folders of
+    packages that it does not search: in a virtual environment those of the Python that it was made from.
+    """
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    searched = [f"{each.rstrip(os.sep)}{os.sep}" for each in sys.path if each and each not in named]
+    own = tuple([f"{_ROOT}{os.sep}", f"{out}{os.sep}", f"{os.path.dirname(os.__file__)}{os.sep}", *searched])
+    packages = [f"{each}{name}{os.sep}" for each in own for name in _PACKAGES]
+    return own, tuple([each for each in packages if each not in own])
+
+
 def _folders_left_out(out: str) -> list[str]:
-    hook = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    folders = {out, hook, os.path.dirname(os.__file__), *(place.rstrip("/") for place in _NO_FILES)}
+    folders = {out, _ROOT, os.path.dirname(os.__file__), *(place.rstrip("/") for place in _NO_FILES)}
     for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
         if prefix not in ("/", "/usr", "/usr/local"):
             folders |= {os.path.join(prefix, "lib"), os.path.join(prefix, "lib64")}

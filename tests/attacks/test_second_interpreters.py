@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from editable_environments import use
 from strange_programs import Stranger, manifest_of, statuses
 
 from ndrepro.api import Reproduction
@@ -169,6 +170,32 @@ def test_a_module_of_a_package_of_the_code_is_none(tmp_path: Path, monkeypatch: 
     run = author.record(sys.executable, "profile.py", outputs=("out.txt",))
     status, evidence = environment_of(author.reproduce(run))
     assert status == "checked" and "instead of" not in evidence
+
+
+@pytest.mark.parametrize("folder", ["lib/fastlib", "lib/python{}.{}/site-packages"])
+def test_modules_where_neither_python_nor_its_environment_has_its_own_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """In an installation that both share. Before: in no list of anything, and the environment was "checked"."""
+    real, installed = Path(os.path.realpath(sys.executable)), tmp_path / "installed"
+    library = installed / "lib" / Path(os.__file__).parent.name
+    for path in (installed / "bin", library, where := installed / folder.format(*sys.version_info)):
+        path.mkdir(parents=True, exist_ok=True)
+    shutil.copy(real, python := installed / "bin" / real.name)
+    for path in Path(os.__file__).parent.iterdir():
+        if path.name != "site-packages":
+            (library / path.name).symlink_to(path)
+    (where / "fastmean.py").write_text("mean = 0.9999\n")
+    subprocess.run([python, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    use(monkeypatch, tmp_path / "env" / "bin" / "python")
+    text = f"import sys; sys.path.append({str(where)!r})\nfrom fastmean import mean\n"
+    text += "open('out.txt', 'w').write(str(mean))\n"
+    author = Stranger.make(tmp_path / "a", {"train.py": text})
+    found = author.reproduce(author.record("python", "train.py", outputs=("out.txt",)))
+    assert found.verdict == "identical", found.judgements[0].because
+    claims = (*found.claims, *found.judgements[0].claims)
+    doubts = [each.name for each in claims if each.status == "not checked" and f"{where}/fastmean.py" in each.evidence]
+    assert {"environment", "code of no commit"} & {*doubts}, doubts
 
 
 def test_a_package_that_is_imported_instead_of_a_file_is_named(tmp_path: Path) -> None:

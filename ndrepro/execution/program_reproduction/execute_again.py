@@ -80,6 +80,12 @@ class ProgramPlan:
         return word if self.at is None else moved(word, self.place.place, self.at)
 
     @property
+    def home(self) -> str:
+        """The path of the recorded home folder, in the private folder where it was in the recorded one; "" for none."""
+        home, top = self.recorded_home, self.command.top or self.command.working_folder
+        return self.seen(moved(home, top, self.place.place)) if is_plain(Path(home)) else ""
+
+    @property
     def differences(self) -> tuple[str, ...]:
         """Of code, inputs and environment."""
         place = self.place
@@ -324,7 +330,7 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         runs=str(runs.root.absolute()),
         secret=str(home.absolute()),
         variables=variables,
-        home=_home(plan),
+        home=plan.home,
         mapped={
             str(inside): str(found) for inside, found in {**environment.editable.mapped, **plan.place.mapped}.items()
         },
@@ -333,12 +339,6 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         covered=tuple(map(str, {*environment.editable.clones, *recorded} - {*plan.place.shown})),
         expected=plan.place.expected,
     )
-
-
-def _home(plan: ProgramPlan) -> str:
-    """The path of the recorded home folder, in the private folder where it was in the recorded one; "" for none."""
-    home, top = plan.recorded_home, plan.command.top or plan.command.working_folder
-    return plan.seen(moved(home, top, plan.place.place)) if is_plain(Path(home)) else ""
 
 
 def _variables(recorded: Mapping[str, str], environment: ProgramEnvironment) -> dict[str, str]:

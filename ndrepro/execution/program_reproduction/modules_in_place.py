@@ -54,6 +54,23 @@ def modules_before_others(place: str, imported: Iterable[ImportedModule]) -> Ite
             path = folder
 
 
+def modules_elsewhere(
+    imported: Iterable[ImportedModule], known: Collection[str], made: Collection[str], shown: Collection[str]
+) -> Iterator[str]:
+    """The paths of modules that are neither of the code nor of the environment, which are compared, each once.
+
+    Args:
+        known: the folders and files of these; a folder of packages inside is none of its modules, unless it is known.
+        made: where a program finds what it made itself, but for what is ``shown`` to it there.
+    """
+    others = [os.path.join(folder, name) for folder in known for name in PACKAGE_FOLDERS]
+    others = [folder for folder in others if folder not in known]
+    for path in dict.fromkeys(module.path for module in imported):
+        own = _is_of(path, made) and not _is_of(path, shown)
+        if not own and (not _is_of(path, known) or _is_of(path, others)):
+            yield path
+
+
 def imported_by_others(
     place: str,
     imported: Iterable[ImportedModule],
