@@ -250,7 +250,7 @@ def notes(python: Path) -> list[str]:
     return [*environment_files.look([site], search([str(site)]), [python]).notes]
 
 
-NOT_SHOWN = ": not of the environment, and not shown: "
+NOT_SHOWN = ": not of the environment, nor shown with it: "
 SITE = "lib/python*/site-packages"
 ADDED = {
     f"{SITE}/fastmean.py": "module that no RECORD lists: fastmean.py",

@@ -121,7 +121,7 @@ def look(folders: Iterable[Path], found: DistributionSearch, pythons: Collection
     notes += (words for each in prefixes if each not in environments for words in _of_installation(each, listed, apart))
     for prefix, (_, others) in shown.items():
         if names := [f"{each.name}{'/' * each.is_dir()}" for each in others if each.name not in _OF_INSTALLERS]:
-            notes.append(f"{prefix}: not of the environment, and not shown: {all_of(names)}")
+            notes.append(f"{prefix}: not of the environment, nor shown with it: {all_of(names)}")
     return EnvironmentFiles(tuple(concerns), tuple(notes))
 
 
