@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -139,15 +139,33 @@ def inputs_claim(prepared: ProgramPlan, finished: FinishedProgram, again: Manife
     own = {file.path for file in place.of_environment}
     beyond = opened - recorded - set(map(str, place.mapped.values()))
     listed = {"recorded": recorded - own, "also read now": beyond}
-    names = [f"{what}: {_named(paths)}" for what, paths in listed.items() if paths]
+    names = [*_of_data(prepared, opened), *(f"{what}: {_named(paths)}" for what, paths in listed.items() if paths)]
     return claim("inputs", None if doubts else True, bounded("; ".join([had, *doubts, *names])))
 
 
 def _is_opened(data: str, opened: Collection[str], prepared: ProgramPlan) -> bool:
     """Whether a file of declared data is among those that were ``opened``."""
-    recorded = os.path.normpath(prepared.command.working_folder / data)
-    places = {os.path.normpath(data), recorded, str(prepared.place.mapped.get(Path(recorded), recorded))}
+    places = _places_of(data, prepared)
     return any(path == place or path.startswith(f"{place}{os.sep}") for path in opened for place in places)
+
+
+def _of_data(prepared: ProgramPlan, opened: Collection[str]) -> Iterator[str]:
+    """The files of declared data folders that were not seen to be opened, where others of the same were."""
+    for data in prepared.command.data:
+        places = _places_of(data.path, prepared)
+        shown = {Path(place) for place in places} & {*prepared.place.shown}
+        top = next(iter(shown), prepared.place.working_folder / data.path)
+        files = [os.path.relpath(path, top) for path in files_below(top)] if top.is_dir() else []
+        closed = [name for name in files if all(os.path.join(place, name) not in opened for place in places)]
+        if 0 < len(closed) < len(files):
+            many = f"{len(closed)} of {plural(len(files), 'file')}"
+            yield f"of declared data {data.path} {many} not seen to be opened: {_named(closed)}"
+
+
+def _places_of(data: str, prepared: ProgramPlan) -> set[str]:
+    """The paths at which a file of declared data is seen to be opened."""
+    recorded = os.path.normpath(prepared.command.working_folder / data)
+    return {os.path.normpath(data), recorded, str(prepared.place.mapped.get(Path(recorded), recorded))}
 
 
 def _not_beside(prepared: ProgramPlan, processes: Iterable[ProcessRecord]) -> list[str]:

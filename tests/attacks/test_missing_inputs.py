@@ -217,6 +217,20 @@ def test_data_that_are_beside_the_code_and_declared_by_another_path_are_named(tm
     assert (beside in named.evidence) is (looks == "opens")
 
 
+def test_files_of_declared_data_that_are_not_opened_are_named(tmp_path: Path) -> None:
+    """Such as those that code looks for by another path, which is not shown, and does without. Before: in no claim."""
+    shared = tmp_path / "shared"
+    (shared / "meta").mkdir(parents=True)
+    for name in ("rows.csv", "meta/folds.json"):
+        (shared / name).write_text("0.5")
+    text = f"open('o', 'w').write(open({str(shared / 'rows.csv')!r}).read())\n"
+    author = Stranger.make(tmp_path / "author", {"train.py": text})
+    found = author.reproduce(author.record(outputs=("o",), data=(shared,)), data=shared)
+    (named,) = (each for each in found.judgements[0].claims if each.name == "inputs")
+    assert (found.verdict, named.status) == ("identical", "checked")
+    assert f"of declared data {shared} 1 of 2 files not seen to be opened: meta/folds.json" in named.evidence
+
+
 FALLS_BACK = """
 import os, sys
 path = sys.argv[1].lstrip('@').rpartition(',')[2]

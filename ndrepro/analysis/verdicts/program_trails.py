@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from ndrepro.analysis.verdicts.compared_part import ComparedPart, ValueDifference, largest_first
@@ -10,6 +11,7 @@ from ndrepro.analysis.verdicts.reproduction_claims import Tolerance
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.text.plurals import all_of, bounded, plural
 from provenance.errors import TrailError
+from provenance.formats.digest import file_digest
 from provenance.formats.trail import Divergence, Trail, compare, shared_records
 
 # of each trail, the largest
@@ -17,7 +19,7 @@ _LOSSES = 100
 
 
 def compare_trails(then: RunFolder, now: RunFolder) -> tuple[ComparedPart, Divergence | None, float, int]:
-    """The trails of both runs' processes, in the order of their starts; where they diverge, and how far losses do."""
+    """The trails of both runs' processes, in pairs; where they diverge, and how far losses do."""
     before, after = trails_of(then.trails), trails_of(now.trails)
     if not before:
         more = f"; {plural(len(after), 'trail')} now" if after else ""
@@ -28,7 +30,7 @@ def compare_trails(then: RunFolder, now: RunFolder) -> tuple[ComparedPart, Diver
         return ComparedPart("trail", len(before), False, False, words), None, 0.0, 0
     places: list[str] = []
     losses: list[ValueDifference] = []
-    for number, (one, other) in enumerate(zip(before, after, strict=True), 1):
+    for number, (one, other) in enumerate(_pairs(before, after), 1):
         a, b = Trail(one), Trail(other)
         largest = max((each.by for each in losses), default=0.0)
         try:
@@ -50,6 +52,18 @@ def compare_trails(then: RunFolder, now: RunFolder) -> tuple[ComparedPart, Diver
     distance = f"losses: {largest_first(losses) or 'equal'}" if largest < math.inf else "losses cannot be compared"
     evidence = f"{bounded('; '.join(places))}; {distance}"
     return ComparedPart("trail", steps, False, largest <= Tolerance.loss, evidence), first, largest, steps
+
+
+def _pairs(before: Sequence[Path], after: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Each trail with an equal one, else in the order of their starts: processes that start together swap places."""
+    left, equal = [*after], dict[Path, Path]()
+    digests = {path: file_digest(path).sha256 for path in (*before, *after)}
+    for one in before:
+        for other in [each for each in left if digests[each] == digests[one]][:1]:
+            equal[one] = other
+            left.remove(other)
+    rest = iter(left)
+    return [(one, equal[one] if one in equal else next(rest)) for one in before]
 
 
 def _where(first: Divergence | None) -> str:

@@ -8,6 +8,7 @@ import numpy
 import pytest
 
 from ndrepro.analysis.comparison.program_trails import compare_program_trails, observed, used_no_gpu
+from ndrepro.analysis.verdicts.program_trails import compare_trails
 from ndrepro.protocol.layout import RunFolder
 from provenance.errors import ProvenanceError
 from provenance.formats.trail import TensorName, TrailWriter
@@ -53,6 +54,17 @@ def test_ranks_are_paired_whatever_the_order_of_their_starts(tmp_path: Path) -> 
     found = compare_program_trails(first, second)
     assert found.comparison is not None and found.comparison.identical
     assert found.notes == () and not found.other_tensors
+
+
+def test_a_verdict_pairs_equal_trails_of_processes_that_swapped_places(tmp_path: Path) -> None:
+    """As those of multiprocessing, which have no rank. Before: undecided, with equal outputs."""
+    runs = [RunFolder(tmp_path / name) for name in "ab"]
+    for run, (one, other) in zip(runs, ((1, 2), (2, 1)), strict=True):
+        run.trails.mkdir(parents=True)
+        trail(run, f"trail-10-{one}-0.bin", differs_at=1)
+        trail(run, f"trail-11-{other}-0.bin")
+    part, divergence, _, _ = compare_trails(*runs)
+    assert part.same and divergence is None, part.evidence
 
 
 def test_the_process_that_diverges_first_is_named_and_the_others_are_noted(tmp_path: Path) -> None:
