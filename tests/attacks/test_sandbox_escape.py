@@ -52,6 +52,8 @@ def attack(folder):
     attempt("writes to its data", lambda: os.close(os.open(TARGETS["data"], os.O_WRONLY)) or "yes")
     attempt("reads a secret variable", lambda: "yes" if os.environ["DEPLOY_TOKEN"] else "")
     attempt("holds the recorder's lock", lock)
+    attempt("makes a program of its user's rights", lambda: suid(folder / "tool"))
+    attempt("makes one by creating it", lambda: suid_at_once(folder / "tool"))
     attempt("copies another run by a hard link", lambda: link(folder / "copy"))
     (folder / "attack.json").write_text(json.dumps(found))
 
@@ -74,6 +76,24 @@ def link(place):
     os.link(Path(TARGETS["run"], "request.json"), place)
     place.unlink()
     return "yes"
+
+
+def suid(path):
+    path.touch()
+    try:
+        path.chmod(0o755)
+        path.chmod(0o4755)
+    finally:
+        path.unlink(missing_ok=True)
+    return "yes"
+
+
+def suid_at_once(path):
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o2755))
+        return "yes" if os.stat(path).st_mode & 0o2000 else "no"
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def lock():
@@ -173,7 +193,7 @@ def test_a_sandbox_stops_every_attack(reviewer: Reviewer, victim: subprocess.Pop
     answer = reviewer.reproduce("--sandbox", kind)
     assert answer.code == 0, (answer.err, answer.out)
     found = reviewer.attacks(answer)
-    assert len(found) == 11 and all(said.startswith("failed: ") for said in found.values())
+    assert len(found) == 13 and all(said.startswith("failed: ") for said in found.values())
     assert victim.poll() is None and not (reviewer.home / ".profile").exists()
     assert answer.json["verdict"] == "identical"
     signed = executed(answer)

@@ -14,7 +14,9 @@ code is theirs where they agree, else 128 + n for signal n that ended one, else 
 
 A read-only mount keeps nobody from connecting to a Unix socket below it, nor does a network namespace where the socket
 has a path. A filter of system calls (seccomp(2)) leaves only the internet's families, which reach the loopback
-interface, and connected pairs of Unix sockets, which cannot be connected elsewhere.
+interface, and connected pairs of Unix sockets, which cannot be connected elsewhere. Where no Unix sockets are made,
+none of the files that are can be executed with the rights of their owner or group: a training's run folder is one of
+the machine, and another user of that could start them.
 
 Run by the interpreter of the training processes (Python 3.10 too); needs the standard library alone.
 """
@@ -29,9 +31,11 @@ import resource
 import select
 import signal
 import socket
+import stat
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -58,7 +62,19 @@ _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
 _NO_NEW_RIGHTS, _SECCOMP, _FILTER, _DUMPABLE = 38, 22, 2, 4
 # struct seccomp_data: the call's number, the machine, the arguments of eight bytes each
 _NUMBER, _MACHINE, _FIRST, _SECOND = 0, 4, 16, 24
+_THIRD, _FOURTH = 32, 40
 _TYPE_BITS = 0xF
+# operation, steps to skip if true, steps if false, value
+_Step = tuple[int, int, int, int]
+# the calls that give a file its mode, by machine, with the place of that; of open(2) and openat(2) of the flags, too
+_SET_IDS = stat.S_ISUID | stat.S_ISGID
+_CHANGES = {
+    "x86_64": {90: _SECOND, 91: _SECOND, 268: _THIRD, 452: _THIRD, 85: _SECOND, 133: _SECOND, 259: _THIRD},
+    "aarch64": {52: _SECOND, 53: _THIRD, 452: _THIRD, 33: _THIRD},
+}
+_OPENS = {"x86_64": {2: (_SECOND, _THIRD), 257: (_THIRD, _FOURTH)}, "aarch64": {56: (_THIRD, _FOURTH)}}
+_OPENAT2 = 437  # its arguments lie where no filter sees them
+_NEW_FILE = 0o100 | 0o20000000  # O_CREAT and the bit of O_TMPFILE
 
 
 def _other(document: str) -> str:
@@ -199,7 +215,8 @@ def _filter_calls(*, unix_sockets: bool) -> None:
     machine = os.uname().machine
     if machine not in _CALLS:
         sys.exit(f"sandbox: no filter of system calls for {machine}")
-    program = _program(*_CALLS[machine], (*_FAMILIES, *([socket.AF_UNIX] if unix_sockets else [])))
+    families = (*_FAMILIES, *([socket.AF_UNIX] if unix_sockets else []))
+    program = _program(*_CALLS[machine], families, [] if unix_sockets else [*_without_set_ids(machine)])
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
     header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -208,8 +225,8 @@ def _filter_calls(*, unix_sockets: bool) -> None:
         sys.exit(f"sandbox: filtering system calls: {os.strerror(ctypes.get_errno())}")
 
 
-def _program(machine: int, call: int, pair: int, families: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
-    """The filter as instructions (operation, steps to skip if true, steps if false, value) of classic BPF."""
+def _program(machine: int, call: int, pair: int, families: tuple[int, ...], more: list[_Step]) -> list[_Step]:
+    """The filter as instructions of classic BPF."""
     error = _ERROR | errno.EAFNOSUPPORT
     of_call = [(_LOAD, 0, 0, _FIRST), *_any_of(families, error)]
     of_pair = [(_LOAD, 0, 0, _SECOND), (_AND, 0, 0, _TYPE_BITS), *_any_of(_PAIRS, error)]
@@ -225,11 +242,23 @@ def _program(machine: int, call: int, pair: int, families: tuple[int, ...]) -> l
         *of_call,
         (_EQUAL, 0, len(of_pair), pair),
         *of_pair,
+        *more,
         (_RETURN, 0, 0, _ALLOW),
     ]
 
 
-def _any_of(values: tuple[int, ...], error: int) -> list[tuple[int, int, int, int]]:
+def _without_set_ids(machine: str) -> Iterator[_Step]:
+    """Refuse to give a file a mode with which it is executed as its owner or group."""
+    refuse = [(_AND, 0, 0, _SET_IDS), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _ERROR | errno.EPERM), (_RETURN, 0, 0, _ALLOW)]
+    for call, mode in _CHANGES[machine].items():
+        yield from [(_EQUAL, 0, 1 + len(refuse), call), (_LOAD, 0, 0, mode), *refuse]
+    for call, (flags, mode) in _OPENS[machine].items():
+        is_new = [(_LOAD, 0, 0, flags), (_AND, 0, 0, _NEW_FILE), (_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW)]
+        yield from [(_EQUAL, 0, len(is_new) + 1 + len(refuse), call), *is_new, (_LOAD, 0, 0, mode), *refuse]
+    yield from [(_EQUAL, 0, 1, _OPENAT2), (_RETURN, 0, 0, _ERROR | errno.ENOSYS)]
+
+
+def _any_of(values: tuple[int, ...], error: int) -> list[_Step]:
     """Allow the call if what was loaded is one of the values, else fail with the error."""
     checks = [(_EQUAL, len(values) - place, 0, int(value)) for place, value in enumerate(values)]
     return [*checks, (_RETURN, 0, 0, error), (_RETURN, 0, 0, _ALLOW)]
