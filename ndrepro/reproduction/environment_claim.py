@@ -30,7 +30,7 @@ from ndrepro.execution.sandbox.interpreter_paths import installation_paths
 from ndrepro.protocol.program_record import ProgramRecord
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, run_kind
 from ndrepro.protocol.verdicts import NO_SANDBOX, ClaimCheck, claim
-from ndrepro.text.plurals import all_of, bounded
+from ndrepro.text.plurals import all_of, bounded, in_room
 from provenance.attestation.manifest import Manifest
 from provenance.errors import ProvenanceError
 from provenance.git.repository import Repository
@@ -67,18 +67,20 @@ def environment_claim(
     ]
     problems = set(_problems(finished.processes)) - set(_asked_by_recorder(prepared))
     unseen = [*_command_unseen(prepared, finished.processes), *_unseen(original), *sorted(problems)]
-    lines = [*given.differences, *given.concerns]
+    lines = [*given.differences]
     words = f"given Python {version} and its distributions, as recorded"
     if not version and ran:
         lines = [f"which Python ran was not recorded; {ran} now", *lines]
     elif not version:
         lines = ["no Python was seen: of what it, or what it started, ran in nothing was compared", *lines]
-    words = "; ".join([bounded("; ".join(lines)) or words, *given.notes, *from_elsewhere(again)])
+    words = "; ".join(
+        [in_room(["; ".join(lines), "; ".join(given.concerns)]) or words, *given.notes, *from_elsewhere(again)]
+    )
     if unseen:  # shells and compilers are common
         words = f"not observed, which by itself is no sign of a fault: {all_of(dict.fromkeys(unseen))}; {words}"
     if others:
         words = f"it also ran what is not compared: {all_of(dict.fromkeys(others))}; {words}"
-    checked = version and not (others or unseen or lines or given.packages)
+    checked = version and not (others or unseen or lines or given.concerns or given.packages)
     return claim("environment", True if checked else None, words)
 
 

@@ -19,7 +19,7 @@ from ndrepro.execution.reproduce.rare_files import rare_first
 from ndrepro.execution.reproduce.unread_files import unread_files
 from ndrepro.protocol.program_record import INPUTS, ProgramRecord
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
-from ndrepro.text.plurals import all_of, bounded, first_of, plural, quoted
+from ndrepro.text.plurals import all_of, bounded, first_of, in_room, plural, quoted
 from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at, text
 from provenance.formats.folder_tree import files_below
@@ -54,8 +54,8 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     """
     code, differences = prepared.execution.code, (*prepared.place.differences, *prepared.words_of_then)
     top = prepared.command.top or prepared.command.working_folder
-    words = [f"command: {bounded(shlex.join(prepared.command.words), _COMMAND)}", *files_of_the_code(prepared)]
-    words += prepared.environment.scripts
+    words = [f"command: {bounded(shlex.join(prepared.command.words), _COMMAND)}"]
+    words += ["; ".join(files_of_the_code(prepared)), "; ".join(prepared.environment.scripts)]
     if prepared.place.standard_input is not None and (file := prepared.command.standard_input) is not None:
         words += [f"standard input: {file.path}"]
     # where the private folder has its own name alone
@@ -64,9 +64,9 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     words += [f"what its code looks for by the path of {all_of([top])} is {there}"]
     if prepared.place.repositories.folders:
         words.append("git has the files of no earlier commit here")
-    words += [*([f"commit {code.commit}"] if code.commit else []), *differences, *code.changes()]
+    words += [f"commit {code.commit}" if code.commit else "", "; ".join(differences), *code.changes()]
     checked = not differences and not prepared.recorded_folder_is_there
-    return claim(RECORDED_CODE, True if checked else None, bounded("; ".join(words)))
+    return claim(RECORDED_CODE, True if checked else None, in_room(words))
 
 
 def _unread_files(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
@@ -104,9 +104,9 @@ def inputs_claim(prepared: ProgramPlan, finished: FinishedProgram, again: Manife
     An input that the repetition did not read may be none: then nothing shows that the program read it.
     """
     place = prepared.place
-    had = f"{place.available} of {place.wanted} that it is known to have read are here, by digest"
+    had = [f"{place.available} of {place.wanted} that it is known to have read are here, by digest"]
     if place.linked:
-        had += f"; by links, which a walk through folders does not follow: {all_of(place.linked)}"
+        had.append(f"by links, which a walk through folders does not follow: {all_of(place.linked)}")
     ways = {(file.path, file.how) for file in listed_files(finished.folder.inputs)}
     opened = {path for path, _ in ways}
     # what is not here is another claim's
@@ -129,10 +129,10 @@ def inputs_claim(prepared: ProgramPlan, finished: FinishedProgram, again: Manife
     }
     files = again.dependency(INPUTS)
     left_out = text(at(files and files.annotations, "problem"))  # a module of the code may be among them
-    doubts = [*([f"not listed now: {left_out}"] if left_out else []), *place.missing]
+    doubts = [*([f"not listed now: {left_out}"] if left_out else []), *filter(None, ["; ".join(place.missing)])]
     doubts += [f"{what}: {all_of(names)}" for what, names in unnamed.items() if names]
     if changed := place.changed():
-        return ClaimCheck("inputs", FLAGGED, bounded("; ".join(changed)))
+        return ClaimCheck("inputs", FLAGGED, in_room(changed))
     if not place.wanted:
         return claim("inputs", None, "which files it read is not known")
     recorded = {file.path for file in prepared.command.inputs} | {data.path for data in prepared.command.data}
@@ -140,7 +140,7 @@ def inputs_claim(prepared: ProgramPlan, finished: FinishedProgram, again: Manife
     beyond = opened - recorded - set(map(str, place.mapped.values()))
     listed = {"recorded": recorded - own, "also read now": beyond}
     names = [*_of_data(prepared, opened), *(f"{what}: {_named(paths)}" for what, paths in listed.items() if paths)]
-    return claim("inputs", None if doubts else True, bounded("; ".join([had, *doubts, *names])))
+    return claim("inputs", None if doubts else True, in_room([*had, *doubts, *names]))
 
 
 def _is_opened(data: str, opened: Collection[str], prepared: ProgramPlan) -> bool:

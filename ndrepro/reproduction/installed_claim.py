@@ -9,7 +9,7 @@ from ndrepro.execution.program_reproduction.asked_python import ask_python
 from ndrepro.execution.runs.child_process import child_python
 from ndrepro.protocol.messages import Request
 from ndrepro.protocol.verdicts import ClaimCheck, claim
-from ndrepro.text.plurals import bounded
+from ndrepro.text.plurals import in_room
 from provenance.capture.distributions import search
 
 _AS_LISTED = "what is installed is as the RECORDs list it"
@@ -27,5 +27,5 @@ def installed_claim(request: Request) -> tuple[ClaimCheck, ...]:
     answer = ask_python(python)
     folders = [Path(place) for place in answer.searched if Path(place).is_dir()]
     found = environment_files.look(folders, search(answer.searched), (answer.executable or python,))
-    words = bounded("; ".join([*(found.concerns or [_AS_LISTED]), *found.notes]))
+    words = in_room(["; ".join(found.concerns) or _AS_LISTED, *found.notes])
     return (claim("environment", None if found.concerns else True, words),)

@@ -1,4 +1,4 @@
-"""A number with its noun, a span of numbers, the first of many names, and the beginning of a long text."""
+"""A number with its noun, a span of numbers, the first of many names, and the beginning of long texts."""
 
 from __future__ import annotations
 
@@ -41,3 +41,13 @@ def bounded(text: str, most: int = 3000) -> str:
     """The text, or its first ``most`` characters and how many more there are: nothing is left out unsaid."""
     more = len(text) - most
     return text if more <= 0 else f"{text[:most]} [{more:,} more characters are not shown]"
+
+
+def in_room(clauses: Iterable[str], most: int = 3000) -> str:
+    """The clauses of a sentence, in some ``most`` characters: the longest of them are cut, and no short one is lost."""
+    found = [*filter(None, clauses)]
+    room, long = most, sorted(map(len, found))
+    while long and long[0] * len(long) <= room:
+        room -= long.pop(0)
+    share = room // len(long) if long else most
+    return "; ".join(bounded(clause, share) for clause in found)

@@ -44,6 +44,21 @@ class Installed(Stranger):
         return self.top / "opt" / "conda"
 
 
+def test_many_words_of_a_command_push_nothing_out_of_the_claim(tmp_path: Path) -> None:
+    """Before, with forty inputs by their absolute paths: cut off, and the claim stayed checked."""
+    rows = {f"rows/of-a-measurement-that-has-a-long-name-{number}.csv": "0.5\n" for number in range(40)}
+    author = Stranger.make(tmp_path / "a", {"train.py": TRAIN, **rows})
+    author.git("commit", "-q", "--allow-empty", "-m", "second")
+    run = author.record(sys.executable, "train.py", *(str(author.root / name) for name in rows), outputs=("o",))
+    claimed = recorded_code(author.reproduce(run).claims)
+    assert "more characters are not shown" in claimed
+    assert (
+        "; what its code looks for by the path of " in claimed
+        and f"; commit {author.git('rev-parse', 'HEAD')}" in claimed
+    )
+    assert "; git has the files of no earlier commit here; " in claimed
+
+
 def test_files_of_the_code_that_absolute_paths_lead_to_are_named(tmp_path: Path) -> None:
     """Before: "command: /opt/conda/bin/torchrun /opt/conda/share/train.py", as if both were installed."""
     launches = f'#!/bin/sh\nexec {sys.executable} "$@"\n'

@@ -15,7 +15,7 @@ from typing import Any
 from ndrepro.analysis.verdicts.run_conditions import difference_in_words
 from ndrepro.protocol.program_record import EXECUTABLE, OUTPUTS
 from ndrepro.protocol.verdicts import ClaimCheck, claim
-from ndrepro.text.plurals import bounded
+from ndrepro.text.plurals import in_room
 from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at
 
@@ -25,7 +25,7 @@ def facts_claim(then: Manifest, again: Manifest, *, is_python: bool) -> tuple[Cl
     before, after = (_facts(manifest, is_python) for manifest in (then, again))
     unequal = [name for name in before if before[name] != after.get(name)]
     lines = [f"{name}: {difference_in_words(before[name], after.get(name))}" for name in unequal]
-    return (claim("facts of the run", None, bounded("; ".join(lines))),) if lines else ()
+    return (claim("facts of the run", None, in_room(lines)),) if lines else ()
 
 
 def _facts(manifest: Manifest, is_python: bool) -> dict[str, Any]:

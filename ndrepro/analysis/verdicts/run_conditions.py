@@ -12,7 +12,7 @@ from ndrepro.protocol.recorded.variables import moves_numbers, of_training_not_g
 from ndrepro.protocol.training_record import RecordedDistribution, TrainingRecord
 from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.first_difference import first_different_place
-from ndrepro.text.plurals import all_of, bounded, first_of
+from ndrepro.text.plurals import all_of, bounded, first_of, in_room
 from provenance.attestation.manifest import Manifest
 from provenance.capture.unavailable import at, mapping, text
 
@@ -166,7 +166,7 @@ def variables_claim(names: Sequence[str], more: Sequence[str] = ()) -> tuple[Cla
     ``more``: what else it lacks of their values, in words.
     """
     words = [*([f"of then, not so now: {all_of(names)}"] if names else []), *more]
-    return (claim(VARIABLES, None, bounded("; ".join(words))),) if words else ()
+    return (claim(VARIABLES, None, in_room(words)),) if words else ()
 
 
 def training_variables_claim(then: Manifest, again: Manifest) -> tuple[ClaimCheck, ...]:

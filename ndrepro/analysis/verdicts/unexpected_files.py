@@ -24,7 +24,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.project_folders import PACKAGES
 from ndrepro.protocol.training_record import NETWORK
 from ndrepro.protocol.verdicts import NOT_CHECKED, RECORDED_CODE, ClaimCheck
-from ndrepro.text.plurals import bounded
+from ndrepro.text.plurals import in_room
 from provenance.attestation.manifest import DATASET, SOURCE, Manifest
 from provenance.capture.source_patch import PATCH
 from provenance.capture.unavailable import at, mapping
@@ -81,7 +81,7 @@ def unexpected_claim(manifest: Manifest, again: Manifest | None = None) -> tuple
     left = sorted({*_uncompared(manifest, again)}.difference(found))
     parts = [f"put there by the signer, of no recorder: {', '.join(found)}"] if found else []
     parts += [f"compared with nothing: {', '.join(left)}"] if left else []
-    return (ClaimCheck("other files", NOT_CHECKED, bounded("; ".join(parts))),) if parts else ()
+    return (ClaimCheck("other files", NOT_CHECKED, in_room(parts)),) if parts else ()
 
 
 def _uncompared(manifest: Manifest, again: Manifest | None) -> Iterator[str]:

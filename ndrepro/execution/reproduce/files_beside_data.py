@@ -26,7 +26,7 @@ from provenance.formats.listing import parse
 _SHOWN, _LETTERS = 20, 1000
 _OF_THE_MACHINE = (
     "which files of the system, of the environment and in LD_LIBRARY_PATH its own code read, or looked for, what "
-    "others wrote into its folder, and which variables no record has, is not known; HOME was an empty folder, whatever it was"
+    "others wrote into its folder, and which variables that no record has, is not known; HOME was an empty folder"
 )
 
 

@@ -27,7 +27,7 @@ from ndrepro.protocol.messages import Request
 from ndrepro.protocol.project_folders import CODE, PACKAGES, UNUSED_IN_TRAINING, packages_of
 from ndrepro.protocol.training_record import TrainingRecord, installed_distributions
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
-from ndrepro.text.plurals import bounded, plural
+from ndrepro.text.plurals import in_room, plural
 from provenance.attestation.manifest import Manifest
 from provenance.capture import source
 from provenance.capture.unavailable import is_missing
@@ -79,11 +79,11 @@ def recorded_code(manifest: Manifest, run_dir: Path) -> Iterator[Rebuilt]:
                 doubts = [] if here else [*([] if known else [_UNKNOWN]), *missing]
                 evidence = f"commit {state.commit}, patch and untracked files give the code with the recorded digest"
                 said = [evidence, *(_since(state.commit) if known and not here else ()), *doubts]
-                checked = claim(RECORDED_CODE, None if doubts else True, bounded("; ".join(said)))
+                checked = claim(RECORDED_CODE, None if doubts else True, in_room(said))
                 rebuilt = Rebuilt(CODE if here else place, (), checked)
             else:
                 words = f"commit {state.commit} with the recorded patch gives code {found}, recorded is {wanted}"
-                rebuilt = _other_code(here, bounded("; ".join([words, *missing])))
+                rebuilt = _other_code(here, in_room([words, *missing]))
         yield rebuilt
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ndrepro.analysis.comparison.wording import fold, shortened, value
-from ndrepro.text.plurals import plural
+from ndrepro.text.plurals import in_room, plural
 from ndrepro.text.visible import visible
 from provenance.comparison.manifest_diff import FieldChange
 
@@ -69,3 +69,12 @@ def test_counts_have_their_noun() -> None:
 
 def test_control_codes_are_written_out() -> None:
     assert visible("a\x1b[31mž\r\n\tb") == "a\\x1b[31mž\\r\n\tb" and visible("plain") == "plain"
+
+
+def test_the_longest_clauses_are_cut_and_no_short_one_is_lost() -> None:
+    said = in_room(["a" * 5000, "short", "", "b" * 2000, "last"], 3000)
+    first, short, second, last = said.split("; ")
+    assert (short, last) == ("short", "last")
+    assert first.startswith("a" * 1495 + " [3,505 more") and second.startswith("b" * 1495 + " [505 more")
+    assert in_room(["a" * 100, "b"]) == f"{'a' * 100}; b", "the control"
+    assert in_room([]) == ""
