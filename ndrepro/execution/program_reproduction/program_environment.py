@@ -129,14 +129,14 @@ def find_environment(
     interpreters = tuple(dict.fromkeys(filter(None, (interpreter, named))))
     kept = [*kept, *(path for each in (sys.executable, *interpreters) for path in installation_paths(str(each)))]
     found_editable = editable_folders.look(projects, place, repositories, private, kept, maps=maps)
-    installed = search(searched)
-    installed = replace(installed, installed=found_editable.shown(installed.installed, folders))
+    here = search(searched)
+    installed = replace(here, installed=found_editable.shown(here.installed, folders))
     unequal = dict(_different_distributions(command, manifest, version, installed))
     scripts = {} if is_below(executable, place) else _scripts(command, executable, searched)
     if command.may_be_of_environment and executable.name in scripts:
         difference = ()  # it calls what the distributions say, which are compared
     readable = (*(folder for folder in folders if folder not in projects), *found_editable.readable)
-    files = environment_files.look(folders, installed, interpreters)
+    files = environment_files.look(folders, here, interpreters)
     as_recorded, others = editable_folders.metadata_of_here(installed.installed.values(), place, repositories)
     not_read = editable_folders.not_read(installed.installed.values(), projects)
     false_pythons = sorted({each for python in interpreters for each in not_compiled(python.parent)})
