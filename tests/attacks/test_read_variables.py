@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from strange_programs import Stranger, manifest_of, statuses
 
+from ndrepro.protocol.recorded.variables import PLACES_OF_MACHINES
 from provenance.observation.process_record import read_processes
 
 READS = """
@@ -27,6 +28,13 @@ if pid == 0:
 os.waitpid(pid, 0)
 open('out.txt', 'w').write(rate)
 """
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch leaves the place of its cache in the variables of a process that compiled."""
+    for name in PLACES_OF_MACHINES:
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_variables_that_the_program_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
