@@ -57,7 +57,7 @@ def of_training(
             judgements = _judged(original, plan, repetitions, options)
             evaluated = _evaluated(original, plan, repetitions[0].folder, judgements, options, permission, observer)
         beside = files_beside_data(rebuilt.code, repetitions[0].folder, repetitions[0].data)
-        installed = installed_claim(Request.from_json(read_json(repetitions[0].folder.request)))
+    installed = installed_claim(Request.from_json(read_json(repetitions[0].folder.request)))
     claims = (*evaluated, *unread, *beside, *installed, *claims_of_run(original, plan, repetitions, evaluated))
     network = is_own_network(original.request.experiment.arch)
     if network or _is_of_nobody_here(plan.execution.code, rebuilt):

@@ -26,4 +26,4 @@ def helper_variables(variables: Mapping[str, str]) -> dict[str, str]:
 
 def is_tracked(path: str) -> bool:
     """Whether git tracks an absolute path, what is below it, or what it leads to."""
-    return any(tracked({Path(path), Path(os.path.realpath(path))}))
+    return any(tracked([Path(path)]))

@@ -56,6 +56,8 @@ def compare_trails(then: RunFolder, now: RunFolder) -> tuple[ComparedPart, Diver
 
 def _pairs(before: Sequence[Path], after: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Each trail with an equal one, else in the order of their starts: processes that start together swap places."""
+    if len(before) == 1:  # which need not be read for that
+        return [(before[0], after[0])]
     left, equal = [*after], dict[Path, Path]()
     digests = {path: file_digest(path).sha256 for path in (*before, *after)}
     for one in before:

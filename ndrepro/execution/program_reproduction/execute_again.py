@@ -26,8 +26,8 @@ from ndrepro.execution.program_reproduction.private_folder import PrivateFolder
 from ndrepro.execution.program_reproduction.program_environment import ProgramEnvironment
 from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_plain
 from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
-from ndrepro.execution.programs.command import Command
-from ndrepro.execution.programs.program_account import Repetition, moved
+from ndrepro.execution.programs.command import Command, moved
+from ndrepro.execution.programs.program_account import Repetition
 from ndrepro.execution.programs.program_run import FinishedProgram, ProgramRequest, record_program
 from ndrepro.execution.reproduce.code_execution import Execution, plan_execution
 from ndrepro.execution.reproduce.reexecute import Original

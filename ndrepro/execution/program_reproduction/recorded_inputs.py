@@ -39,7 +39,8 @@ from provenance.formats.listing import parse
 from provenance.git.tracked_files import pointed_digest
 
 Judge = Callable[[Path], None]
-_SETTINGS = Path("/etc")
+# of the machine: what is below is nobody's data
+SETTINGS = Path("/etc")
 _COPY_BYTES = 256 << 20
 _OTHER_CODE = "the recorded commit has another file there, which nothing replaces"
 _LEADS_OUT = "a link of the recorded code leads out of it"
@@ -159,7 +160,7 @@ class RecordedInputs:
 
     def _is_of_environment(self, file: ProgramFile, path: Path, here: Path | None) -> bool:
         """Whether an input belongs to the machine or to an installation, and not to the program."""
-        if is_below(path, _SETTINGS) or _FONT_LIST.search(str(path)):
+        if is_below(path, SETTINGS) or _FONT_LIST.search(str(path)):
             return True
         if any(part in (*PACKAGE_FOLDERS, "__pycache__") for part in path.parts):
             return True

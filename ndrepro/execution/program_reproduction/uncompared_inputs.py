@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ndrepro.execution.program_reproduction.data_elsewhere import digest_of
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
-from ndrepro.execution.program_reproduction.recorded_inputs import is_inside
+from ndrepro.execution.program_reproduction.recorded_inputs import SETTINGS, is_inside
 from ndrepro.execution.sandbox.confinement import is_of_the_system, settings_of_the_system
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.protocol.program_record import is_below
@@ -44,12 +44,11 @@ def _places(path: Path, plan: ProgramPlan) -> Iterator[Path]:
         yield here
     if _is_of_the_machine(path):
         yield path
-    if _is_of_the_machine(path) or is_below(path, Path("/etc")):  # of which few are shown
-        return
-    yield from (each.with_name(path.name) for each in plan.environment.interpreters)
-    for number, part in enumerate(path.parts, 1):
-        if part in PACKAGE_FOLDERS:
-            yield from (folder.joinpath(*path.parts[number:]) for folder in plan.environment.searched)
+    elif not is_below(path, SETTINGS):  # of which few are shown
+        yield from (each.with_name(path.name) for each in plan.environment.interpreters)
+        for number, part in enumerate(path.parts, 1):
+            if part in PACKAGE_FOLDERS:
+                yield from (folder.joinpath(*path.parts[number:]) for folder in plan.environment.searched)
 
 
 def _is_of_the_machine(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Which file a command executes, and what its runs are called.
+"""Which file a command executes, what its runs are called, and its words where its folder is at another path.
 
 A command is looked up as a shell does it, before anything is recorded: what does not exist or cannot be executed is an
 error with the exit code that shells give it, and leaves no run behind.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.layout import SEGMENTS
+from ndrepro.protocol.program_record import is_below
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 _SCRIPTS = (".py", ".ipynb", ".sh", ".jl", ".R")
@@ -79,3 +80,12 @@ def _executable(word: str) -> Path:
         raise CommandError(f"{word}: a folder, expected a program", "name a program", NOT_EXECUTABLE)
     where = "" if os.sep in word else " in any folder of PATH"
     raise CommandError(f"{word}: command not found{where}", "check its spelling and its path", NOT_FOUND)
+
+
+def moved(word: str, top: Path, place: Path) -> str:
+    """A word that is a path of the folder ``top``, or has it behind "=", with that of the folder ``place``."""
+    for start in (0, *(found.end() for found in re.finditer("=", word))):
+        path = Path(word[start:])
+        if path.is_absolute():
+            return word[:start] + str(place / os.path.relpath(path, top)) if is_below(path, top) else word
+    return word

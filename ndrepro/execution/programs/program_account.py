@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.execution.containers.command_image import CommandImage, command_image
-from ndrepro.execution.programs.command import Command
+from ndrepro.execution.programs.command import Command, moved
 from ndrepro.execution.programs.input_files import declared_data, read_files, standard_input, ways_read
 from ndrepro.execution.programs.metrics_files import MetricsFiles
 from ndrepro.execution.programs.output_files import OutputFiles, Outputs, PrintedOutput
@@ -30,7 +29,6 @@ from ndrepro.protocol.program_record import (
     ProgramFile,
     files_resource,
     interpreter_json,
-    is_below,
 )
 from ndrepro.text.plurals import plural
 from provenance.attestation.manifest import ENERGY, ERROR, Resource, source_resource
@@ -116,15 +114,6 @@ class Repetition:
     def read(self) -> tuple[Path, ...]:
         """Where its inputs may lie, resolved."""
         return *self.written, *(path.resolve() for path in self.readable)
-
-
-def moved(word: str, top: Path, place: Path) -> str:
-    """A word that is a path of the folder ``top``, or has it behind "=", with that of the folder ``place``."""
-    for start in (0, *(found.end() for found in re.finditer("=", word))):
-        path = Path(word[start:])
-        if path.is_absolute():
-            return word[:start] + str(place / os.path.relpath(path, top)) if is_below(path, top) else word
-    return word
 
 
 class ProgramAccount:
