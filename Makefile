@@ -56,7 +56,7 @@ mutants: env ## mutation tests of verification and statistics, hours: ARGS="dsse
 	@exec $(python) tools/mutants.py $(ARGS)
 
 fuzz: env ## longer fuzzing of every parser than `make test` has: EXAMPLES=20000 for each, ARGS="pytest options"
-	@FUZZ_EXAMPLES=$${EXAMPLES:-20000} exec $(python) -m pytest -n0 tests/attacks/test_hostile_*.py tests/attacks/test_fuzzed_parsers.py $(ARGS)
+	@FUZZ_EXAMPLES=$${EXAMPLES:-20000} exec $(python) -m pytest -n0 tests/attacks/files/test_hostile_*.py tests/attacks/files/test_fuzzed_parsers.py $(ARGS)
 
 image: env ## build the image from the commit checked out, with podman or docker: ARGS="--engine podman --base IMAGE …"
 	@exec $(python) tools/image.py build $(ARGS)

@@ -39,7 +39,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "provenance/attestation/dsse.py": (f"{_ATTESTATION}/test_dsse.py",),
     "provenance/attestation/key_home.py": (f"{_ATTESTATION}/test_key_home.py",),
     **{
-        f"provenance/{name}.py": (f"{_ATTESTATION}/test_ledger.py", "tests/attacks/test_ledger.py")
+        f"provenance/{name}.py": (f"{_ATTESTATION}/test_ledger.py", "tests/attacks/keys/test_ledger.py")
         for name in ("attestation/ledger", "ledger_entries/audit", "ledger_entries/entry", "ledger_entries/summary")
     },
     **{f"provenance/attestation/{name}.py": (f"{_ATTESTATION}/test_verify.py",) for name in ("verdict", "verify")},

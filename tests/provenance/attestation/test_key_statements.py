@@ -1,4 +1,4 @@
-"""Statements on keys: written, read back, joined to holders and limits. Forgeries: tests/attacks/test_keys.py."""
+"""Statements on keys: written, read back, joined to holders and limits. Forgeries: tests/attacks/keys/test_keys.py."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     root = tmp_path_factory.mktemp("killed")
     script = root / "killed.py"
     script.write_text(KILLED, encoding="utf-8")
-    helpers = Path(__file__).resolve().parents[1] / "helpers"
+    helpers = Path(__file__).resolve().parents[2] / "helpers"
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CODE), str(helpers)])}
     done = subprocess.run([sys.executable, str(script), str(root)], env=variables)
     assert done.returncode == -signal.SIGKILL

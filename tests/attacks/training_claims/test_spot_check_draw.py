@@ -13,7 +13,7 @@ from ndrepro.execution.reproduce.epoch_draw import Challenge
 from ndrepro.execution.runs.run import Finished
 from provenance.attestation.dsse import read_envelope, write_envelope
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "reproducing.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "explanation" / "reproducing.md"
 
 
 def detection_probability(epochs: int, false: int, drawn: int) -> float:

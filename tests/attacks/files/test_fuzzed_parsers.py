@@ -1,6 +1,6 @@
 """Every parser of what others wrote, fed with damaged files: it reads them, or refuses with an error of this project.
 
-``tests/attacks/corpus/PARSER`` keeps inputs that once broke it, and is tried first. Then whole inputs are damaged at
+``corpus/PARSER`` keeps inputs that once broke it, and is tried first. Then whole inputs are damaged at
 random: always the same in the suite, others with ``make fuzz``, which keeps the smallest that breaks a parser there.
 Messages, manifests, ledgers and tensors are in ``test_hostile_content`` and ``test_hostile_tensors``.
 """
@@ -41,8 +41,8 @@ from provenance.observation.process_record import ProcessRecord, encode_processe
 from provenance.redaction.written_files import redact_log
 from provenance.signatures.public_key import PublicKey
 
-CORPUS, ROOT = Path(__file__).with_name("corpus"), Path(__file__).parents[2]
-SAVED = Path(__file__).parents[1] / "training" / "data" / "saved_datasets" / "pictures"
+CORPUS, ROOT = Path(__file__).with_name("corpus"), Path(__file__).parents[3]
+SAVED = Path(__file__).parents[2] / "training" / "data" / "saved_datasets" / "pictures"
 SHARD = SAVED / "train" / "data-00000-of-00002.arrow"
 Parser = Callable[[Path, bytes], object]
 
@@ -291,5 +291,5 @@ def test_every_parser_is_in_the_table_of_those_that_are_fuzzed() -> None:
             if not module.startswith(("training.", "cli.", "report.")):
                 found |= {f"{module}.{name}" for name in _NAME.findall(path.read_text(encoding="utf-8"))}
     assert found == FUZZED.keys() | NO_PARSERS and not FUZZED.keys() & NO_PARSERS
-    tests = {path.stem for path in Path(__file__).parent.glob("test_*.py")}
+    tests = {path.stem for path in Path(__file__).parents[1].rglob("test_*.py")}
     assert set(FUZZED.values()) <= PARSERS.keys() | tests

@@ -209,6 +209,6 @@ def test_every_field_has_a_rule(honest: Finished) -> None:
     parts = ("external_parameters", "internal_parameters", "dependencies", "byproducts")
     names |= {plain.get(each.name, each.name) for each in fields(Manifest) if each.name not in parts}
     assert names <= set(RULES), names - set(RULES)
-    page = (Path(__file__).parents[2] / "docs" / "explanation" / "security.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "explanation" / "security.md").read_text(encoding="utf-8")
     assert [name for name in RULES if f"`{name}`" not in page] == []
     assert ASSERTED in page
