@@ -32,6 +32,8 @@ EXECUTABLE, IMAGE, INPUTS = "executable", "container image", "inputs"
 IMAGE_ATTESTATION = "container image attestation"
 # byproducts
 OUTPUTS = "outputs"
+# of the outputs: the folders that they were written into and that were there before the start
+FOLDERS = "folders"
 PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "metrics", "trail")
 FACTS = ("ending", "streams", "usage", "interpreters", "observation")
 # before the bytes of a word that is not UTF-8
@@ -150,6 +152,7 @@ class ProgramRecord:
         interpreters: the Pythons that ran, that which did the work first; none where no Python was seen.
         unobserved: why no start-up hook saw the program's Python code; "" where it did.
         inputs, outputs: the first files; ``input_count`` and ``output_count`` say how many there are.
+        folders: those of outputs that were there before the start, relative to the working folder.
     """
 
     manifest: Manifest
@@ -178,6 +181,7 @@ class ProgramRecord:
     input_count: int
     outputs: tuple[ProgramFile, ...]
     output_count: int
+    folders: tuple[str, ...]
     reproduced: Resource | None
     error: str
 
@@ -215,6 +219,7 @@ class ProgramRecord:
             input_count=whole(at(inputs and inputs.annotations, "count")) or 0,
             outputs=files_in(outputs and outputs.annotations),
             output_count=whole(at(outputs and outputs.annotations, "count")) or 0,
+            folders=_texts(at(outputs and outputs.annotations, FOLDERS)),
             reproduced=manifest.dependency(REPRODUCED_RUN),
             error=text(at(error and error.annotations, "message")) or "",
         )

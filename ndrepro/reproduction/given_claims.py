@@ -107,6 +107,8 @@ def inputs_claim(prepared: ProgramPlan, finished: FinishedProgram, again: Manife
     had = [f"{place.available} of {place.wanted} that it is known to have read are here, by digest"]
     if place.linked:
         had.append(f"by links, which a walk through folders does not follow: {all_of(place.linked)}")
+    if place.empty:
+        had.append(f"folders that were there before the start, whatever was in them, are empty: {all_of(place.empty)}")
     ways = {(file.path, file.how) for file in listed_files(finished.folder.inputs)}
     opened = {path for path, _ in ways}
     # what is not here is another claim's

@@ -2,6 +2,7 @@
 
     outputs.unmatched    patterns of outputs that no file matched
     outputs.removed      files that were there before the start, and not at the end
+    outputs.folders      folders that it wrote into and that were there before the start
     executable           the digest of what was started, unless it is a Python, whose version is compared instead
 
 What else a recorder says of a program is compared by the other claims, checked by ``ndrepro verify``, or its signer's
@@ -13,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from ndrepro.analysis.verdicts.run_conditions import difference_in_words
-from ndrepro.protocol.program_record import EXECUTABLE, OUTPUTS
+from ndrepro.protocol.program_record import EXECUTABLE, FOLDERS, OUTPUTS
 from ndrepro.protocol.verdicts import ClaimCheck, claim
 from ndrepro.text.plurals import in_room
 from provenance.attestation.manifest import Manifest
@@ -33,6 +34,8 @@ def _facts(manifest: Manifest, is_python: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if outputs is not None:
         facts = {f"files {name}": at(outputs.annotations, name) or [] for name in ("unmatched", "removed")}
+        if (folders := at(outputs.annotations, FOLDERS)) is not None:  # earlier releases recorded none
+            facts["folders that were there"] = folders
     if executable is not None and not is_python:
         facts["executable"] = dict(executable.digest or {})
     return facts

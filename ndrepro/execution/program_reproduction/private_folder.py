@@ -2,6 +2,7 @@
 
     commit, patch, untracked files ── check_out ──> place        from a repository that is here
     what the run wrote and is not known to have read             is removed from it, and so is bytecode
+    folders that it wrote into and that were there               are made, without what was in them
     copies of source in the run    ── digest equal? ──> place    where no commit has it
     commit, branch, description    ── give_repository ──> place/.git, for programs that ask git which code they are
     inputs elsewhere ── digest equal? ──> copied below place, or left where they are and shown
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramFile, is_below
 from ndrepro.text.plurals import all_of, plural
 from provenance.attestation.manifest import SOURCE, Manifest
+from provenance.attestation.run_files import inside
 from provenance.comparison.recorded_repository import GivenRepositories, give_repository
 from provenance.comparison.recorded_tree import SourceState, check_out
 from provenance.errors import SourceError
@@ -62,6 +64,7 @@ class PrivateFolder:
         elsewhere: where the reviewer's data take the place of recorded paths, in words.
         uncommitted: source among the inputs that the recorded commit does not have.
         beside_commit: the recorded paths of all inputs that it does not have.
+        empty: folders without files that it has because the program found them when it started.
         unlisted: folders without files, and links to folders, in declared data, which no digest binds.
         of_environment: inputs that are the machine's, of an installation or git's own, which are not brought.
         repositories: what it has for questions to git.
@@ -80,6 +83,7 @@ class PrivateFolder:
     missing: tuple[str, ...]
     uncommitted: tuple[str, ...]
     beside_commit: tuple[str, ...]
+    empty: tuple[str, ...]
     elsewhere: tuple[str, ...]
     differences: tuple[str, ...]
     unlisted: tuple[str, ...]
@@ -150,6 +154,7 @@ def build(
     for file in sorted(command.inputs, key=lambda each: os.path.normpath(each.path)):
         inputs.bring(file)
     differences += _without_bytecode(place)
+    empty = tuple(_make_folders(command.folders, place, working_folder))
     given = GivenRepositories() if lender is None else _given(state, lender, place)
     return PrivateFolder(
         place,
@@ -163,6 +168,7 @@ def build(
         tuple(inputs.missing),
         tuple(inputs.uncommitted),
         tuple(inputs.beside_commit),
+        empty,
         tuple(inputs.elsewhere),
         (*differences, *(f"git: {words}" for words in given.differences)),
         tuple(inputs.unlisted),
@@ -199,6 +205,15 @@ def _without_outputs(command: RecordedCommand, place: Path, working_folder: Path
         return ()
     many = plural(len(removed), "output")
     return (f"code: {many} that it has were removed, to be written again: {all_of(removed)}",)
+
+
+def _make_folders(folders: Iterable[str], place: Path, working_folder: Path) -> Iterator[str]:
+    """Make those that are not there and in ``place``, none of git's; say which. Raises StorageError."""
+    for name in folders:
+        here = working_folder / name
+        if inside(name) and is_inside(here, place) and not os.path.lexists(here):
+            make_folder(here)
+            yield name
 
 
 def _without_bytecode(place: Path) -> tuple[str, ...]:

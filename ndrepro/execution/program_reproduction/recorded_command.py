@@ -68,6 +68,7 @@ class RecordedCommand:
         top: the top of the repository that the working folder was in, likewise; ``None`` where it was in none.
         inputs: the files that it is known to have read.
         written: the paths of those that it wrote.
+        folders: the folders that it wrote into and that were there before the start, relative to the working folder.
         variables: the names of the environment variables that its Python code is known to have read.
         data: what was declared with --data.
         interpreter: the version of the Python that did the work, such as 3.11.7; "" where none was seen.
@@ -92,6 +93,7 @@ class RecordedCommand:
     variables: tuple[str, ...] = ()
     programs: frozenset[str] = frozenset()
     standard_input: ProgramFile | None = None
+    folders: tuple[str, ...] = ()
 
     @property
     def program(self) -> Path | None:
@@ -149,6 +151,7 @@ class RecordedCommand:
             read_variables(folder.processes),
             frozenset(map(os.path.dirname, pythons)),
             standard_inputs[0] if len(standard_inputs) == 1 else None,
+            record.folders,
         )
 
     @classmethod
@@ -192,7 +195,7 @@ class RecordedCommand:
                 f"{run}: its working folder was not recorded", "record it again with this version of ndrepro"
             )
         read = (*(file.path for file in self.inputs), *(data.path for data in self.data))
-        named = (str(self.working_folder), str(self.top or ""), *read, *self.written)
+        named = (str(self.working_folder), str(self.top or ""), *read, *self.written, *self.folders)
         if odd := [path for path in named if not _is_possible(path)]:
             raise UsageError(
                 f"{run}: {odd[0][:200]!r} is a path that no file can have", "ask its author for another run"

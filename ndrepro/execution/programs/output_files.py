@@ -47,11 +47,14 @@ COPY_BYTES, COPIED_BYTES = 1 << 20, 8 << 20
 
 @dataclass(frozen=True)
 class Outputs:
-    """What was written, by path; globs that matched nothing; names of removed files; what is not known, and why."""
+    """What was written, by path; globs that matched nothing; names of removed files; the folders that it was written
+    into and that were there before the start; what is not known, and why.
+    """
 
     files: tuple[ProgramFile, ...]
     unmatched: tuple[str, ...]
     removed: tuple[str, ...]
+    folders: tuple[str, ...]
     problem: str
 
 
@@ -121,6 +124,7 @@ class OutputFiles:
             tuple(sorted(found, key=lambda file: file.path)),
             declared.unmatched,
             tuple(sorted(change.removed)),
+            tuple(sorted({above for file in found if file.written and (above := self._folder_of(file.path))})),
             "; ".join(filter(None, (change.problem, declared.problem))),
         )
 
@@ -134,6 +138,10 @@ class OutputFiles:
         kinds = {path: WRITTEN for path in map(self._relative, written) if self._is_outside(path)}
         kinds |= dict.fromkeys(change.changed, CHANGED) | dict.fromkeys(change.new, NEW)
         return kinds | dict.fromkeys(declared.files, DECLARED)
+
+    def _folder_of(self, path: str) -> str:
+        """The nearest folder above a path that was there before the start; "" for the working folder, or none."""
+        return next((name for each in Path(path).parents if (name := each.as_posix()) in self._before.folders), "")
 
     def _relative(self, path: str) -> str:
         try:

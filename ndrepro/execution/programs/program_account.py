@@ -21,9 +21,11 @@ from ndrepro.execution.programs.working_folder import identity_of
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.program_record import (
     EXECUTABLE,
+    FOLDERS,
     IMAGE,
     IMAGE_ATTESTATION,
     INPUTS,
+    LISTED,
     OUTPUTS,
     PLACES,
     ProgramFile,
@@ -254,7 +256,8 @@ class ProgramAccount:
 
     def _record_outputs(self, outputs: Outputs) -> None:
         digest = _write_files(self._folder.outputs, outputs.files)
-        more: dict[str, Any] = {"unmatched": list(outputs.unmatched), "removed": list(outputs.removed[:1000])}
+        more: dict[str, Any] = {"unmatched": list(outputs.unmatched), "removed": list(outputs.removed[:LISTED])}
+        more[FOLDERS] = list(outputs.folders[:LISTED])
         if outputs.problem:
             more["problem"] = outputs.problem
         self._outputs_resource = _printable(files_resource(OUTPUTS, outputs.files, sha256=digest, **more))

@@ -35,9 +35,12 @@ _ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
 
 @dataclass(frozen=True)
 class FolderState:
-    """Path, relative to the folder, of every file with its identity; ``problem`` says why they are not known."""
+    """Path, relative to the folder, of every file with its identity, and of folders, a link to one among them;
+    ``problem`` says why not all are known.
+    """
 
     files: dict[str, Identity] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
     problem: str = ""
 
 
@@ -137,12 +140,16 @@ def look(folder: Path, left_out: Collection[Path] = (), limit: int = LIMIT) -> F
                 for entry in listing:
                     entries += 1
                     if entries > limit:
-                        return FolderState(problem=f"more than {limit} files and folders: not looked through")
+                        problem = f"more than {limit} files and folders: not looked through"
+                        return FolderState(folders=found.folders, problem=problem)
                     if entry.is_dir(follow_symlinks=False):
                         if not _is_left_out(entry, places):
+                            found.folders.add(prefix + entry.name)
                             waiting.append(f"{prefix}{entry.name}/")
                     elif entry.is_file(follow_symlinks=False):
                         found.files[prefix + entry.name] = identity(entry.stat(follow_symlinks=False))
+                    elif entry.is_dir():
+                        found.folders.add(prefix + entry.name)
         except OSError as error:
             if not prefix:
                 return FolderState(problem=f"cannot be listed ({error.strerror})")

@@ -40,6 +40,7 @@ from ndrepro.protocol.program_record import (
     BUILDER,
     EXECUTABLE,
     FACTS,
+    FOLDERS,
     IMAGE,
     IMAGE_ATTESTATION,
     INPUTS,
@@ -135,6 +136,8 @@ def files(root: Path, manifest: Manifest) -> CheckResult:
             _expect_recorded(path.name, file, kept)
             if name == INPUTS and file.get("copy") is not None and has_commit:
                 raise ManifestError(f"{path.name}: {file['path']} has a copy, and code of a commit has none", _ASK)
+        if name == OUTPUTS:
+            _expect_written_into(ProgramRecord.of(manifest).folders, listed)
         copies = folder.output_copies if name == OUTPUTS else folder.input_copies
         _expect_copies_of(path.name, copies.name, listed, kept, manifest)
         counts.append(f"{name}: {len(listed)}")
@@ -145,6 +148,13 @@ def files(root: Path, manifest: Manifest) -> CheckResult:
             expect_equal("observation.processes", seen, len(found))
     _check_log(folder, manifest)
     return CheckResult("files", "pass", ", ".join(counts))
+
+
+def _expect_written_into(folders: Iterable[str], outputs: Iterable[Mapping[str, Any]]) -> None:
+    """Raises ManifestError for a folder that is said to have been written into, and of which no file is listed."""
+    above = {str(folder) for file in outputs for folder in Path(file["path"]).parents}
+    if others := [name for name in folders if name not in above]:
+        raise ManifestError(f"{OUTPUTS}.{FOLDERS}: {others[0]}: no output that was written is listed below it", _ASK)
 
 
 def _check_log(folder: RunFolder, manifest: Manifest) -> None:

@@ -10,6 +10,7 @@ from ndrepro.protocol.program_record import (
     COMMAND,
     DECLARED,
     EXECUTABLE,
+    FOLDERS,
     IMAGE,
     IMAGE_ATTESTATION,
     INPUTS,
@@ -140,7 +141,9 @@ PROGRAM_ANNOTATIONS: dict[str, Shape] = {
     IMAGE: record({"engine": text}, {"unavailable": text, "attestation": missing}),
     IMAGE_ATTESTATION: record({}),
     INPUTS: record({**_SUM, "files": _LISTS[INPUTS]}, {"problem": text}),
-    OUTPUTS: record({**_SUM, "files": _LISTS[OUTPUTS]}, {"problem": text, "unmatched": TEXTS, "removed": TEXTS}),
+    OUTPUTS: record(
+        {**_SUM, "files": _LISTS[OUTPUTS]}, {"problem": text, **each(f"unmatched removed {FOLDERS}", TEXTS)}
+    ),
 }
 _NAMED_BY_URI = (SOURCE, EXECUTABLE, IMAGE)
 _STREAM = record({"to": text, "bytes": COUNT, "sha256": sha256}, {"left": truth})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from program_projects import current_folder
 from strange_programs import CONFINED, Stranger, manifest_of, statuses
 
 from ndrepro import api
-from ndrepro.protocol.program_record import ProgramRecord
+from ndrepro.protocol.program_record import FOLDERS, OUTPUTS, ProgramRecord
+from provenance.errors import ProvenanceError
 
 pytestmark = pytest.mark.skipif(not CONFINED, reason="no sandbox here")
 READS = """
@@ -103,6 +105,36 @@ def test_what_is_left_among_temporary_files_is_named_and_not_compared(tmp_path: 
         path.unlink()
     assert found.verdict == "identical", found.judgements[0].because
     assert "(temporary)" in found.judgements[0].because
+
+
+def test_folders_that_were_there_and_git_ignores_are_there_again_without_what_was_in_them(tmp_path: Path) -> None:
+    """As ``results/`` of earlier runs, or a link to another disk. Before: the repetition found none, and failed."""
+    writes = "".join(f"open({name!r}, 'w').write('0.5')\n" for name in ("results/x/loss.txt", "linked/loss.txt"))
+    author = Stranger.make(tmp_path / "a", {".gitignore": "results\nlinked\nruns\n", "train.py": writes})
+    (author.root / "results" / "x").mkdir(parents=True)
+    (author.root / "results" / "x" / "earlier.txt").write_text("0.4")
+    (tmp_path / "disk").mkdir()
+    (author.root / "linked").symlink_to(tmp_path / "disk")
+    run = author.record(outputs=("linked",))
+    assert ProgramRecord.of(manifest_of(run)).folders == ("linked", "results/x")
+    found = author.reproduce(run)
+    assert found.verdict == "identical", found.judgements[0].claims
+    (given,) = (each for each in found.judgements[0].claims if each.name == "inputs")
+    assert "there before the start, whatever was in them, are empty: linked, results/x" in given.evidence
+
+
+@pytest.mark.parametrize("name", ["other", "../outside", "/etc", ".git", "results/x/loss.txt"])
+def test_a_folder_into_which_nothing_was_written_does_not_verify(tmp_path: Path, name: str) -> None:
+    """Control: an author would have the repetition find a folder, which decides what its code does."""
+    author = Stranger.make(tmp_path / "a", {"train.py": "open('results/x/loss.txt', 'w').write('0.5')\n"})
+    (author.root / "results" / "x").mkdir(parents=True)
+    run = author.record()
+    (outputs,) = (each for each in manifest_of(run).byproducts if each.name == OUTPUTS)
+    false = replace(outputs, annotations={**(outputs.annotations or {}), FOLDERS: ["results/x", name]})
+    others = (each for each in manifest_of(run).byproducts if each.name != OUTPUTS)
+    author.claim(run, byproducts=(*others, false))
+    with pytest.raises(ProvenanceError, match="no output that was written is listed below it"):
+        author.reproduce(run)
 
 
 def test_an_installer_that_links_to_an_installed_module_meanwhile_changes_no_output(tmp_path: Path) -> None:
