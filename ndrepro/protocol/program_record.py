@@ -34,6 +34,8 @@ IMAGE_ATTESTATION = "container image attestation"
 OUTPUTS = "outputs"
 # of the outputs: the folders that they were written into and that were there before the start
 FOLDERS = "folders"
+# of declared data: other paths by which the program found them
+OTHER_PATHS = "otherPaths"
 PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "metrics", "trail")
 FACTS = ("ending", "streams", "usage", "interpreters", "observation")
 # before the bytes of a word that is not UTF-8
@@ -117,6 +119,23 @@ class ProgramFile:
             copy=text(at(document, "copy")),
             reason=text(at(document, "reason")) or "",
         )
+
+
+@dataclass(frozen=True)
+class DataPath:
+    """A path by which a program found declared data otherwise than as they were declared, as by a link.
+
+    Attributes:
+        path: as that of a ``ProgramFile``.
+        part: which file or folder of the data is there, relative to them; "." for all.
+    """
+
+    path: str
+    part: str
+
+    def to_json(self) -> dict[str, str]:
+        """The members path and part."""
+        return {"path": self.path, "part": self.part}
 
 
 @dataclass(frozen=True)
@@ -239,6 +258,13 @@ def files_in(document: Any) -> tuple[ProgramFile, ...]:
     listed = at(document, "files")
     files = map(ProgramFile.from_json, listed if isinstance(listed, list) else ())
     return tuple(file for file in files if file is not None)
+
+
+def other_paths(document: Any) -> tuple[DataPath, ...]:
+    """Those in the annotations of declared data."""
+    listed = at(document, OTHER_PATHS)
+    found = ((text(at(each, "path")), text(at(each, "part"))) for each in (listed if isinstance(listed, list) else ()))
+    return tuple(DataPath(path, part) for path, part in found if path is not None and part is not None)
 
 
 def external_parameters(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ndrepro.analysis.verdicts.run_conditions import variables_claim
 from ndrepro.execution.program_reproduction.execute_again import ProgramPlan
-from ndrepro.execution.program_reproduction.recorded_command import listed_files
+from ndrepro.execution.program_reproduction.recorded_command import RecordedData, listed_files
 from ndrepro.execution.program_reproduction.recorded_words import files_of_the_code
 from ndrepro.execution.program_reproduction.uncompared_inputs import opened_here, uncompared_inputs
 from ndrepro.execution.programs.program_run import FinishedProgram
@@ -86,7 +86,8 @@ def _of_no_commit(paths: Sequence[str]) -> tuple[ClaimCheck, ...]:
 
 def _data_as_code(prepared: ProgramPlan) -> tuple[ClaimCheck, ...]:
     """The claim on what is shown where it is, with all that it has beside its content; () for no declared data."""
-    tops = prepared.place.shown if prepared.command.data else ()
+    shown = prepared.place.shown if prepared.command.data else ()
+    tops = {top.resolve(): top for top in shown}.values()  # the same data may be shown under several paths
     paths = [(path, top) for top in tops for path in (files_below(top) if top.is_dir() else [top])]
     return (data_as_code([os.path.relpath(path, top.parent) for path, top in paths], tops),) if tops else ()
 
@@ -124,7 +125,7 @@ def inputs_claim(prepared: ProgramPlan, finished: FinishedProgram, again: Manife
         "recorded as read in another way than now": otherwise,
         "not read this time, as far as was seen": [] if place.missing else unread,
         "of declared data no file was seen to be opened": [
-            data.path for data in prepared.command.data if not _is_opened(data.path, opened, prepared)
+            data.path for data in prepared.command.data if not _opened_of(data, opened, prepared)
         ],
         "looked for beside the recorded folder, and not there": _not_beside(prepared, finished.processes),
         "data have links, or folders without files": place.unlisted,
@@ -139,33 +140,40 @@ def inputs_claim(prepared: ProgramPlan, finished: FinishedProgram, again: Manife
         return claim("inputs", None, "which files it read is not known")
     recorded = {file.path for file in prepared.command.inputs} | {data.path for data in prepared.command.data}
     own = {file.path for file in place.of_environment}
-    beyond = opened - recorded - set(map(str, place.mapped.values()))
+    of_data = {path for data in prepared.command.data for path in _opened_of(data, opened, prepared)}
+    beyond = opened - recorded - of_data - set(map(str, place.mapped.values()))
     listed = {"recorded": recorded - own, "also read now": beyond}
     names = [*_of_data(prepared, opened), *(f"{what}: {_named(paths)}" for what, paths in listed.items() if paths)]
     return claim("inputs", None if doubts else True, in_room([*had, *doubts, *names]))
 
 
-def _is_opened(data: str, opened: Collection[str], prepared: ProgramPlan) -> bool:
-    """Whether a file of declared data is among those that were ``opened``."""
-    places = _places_of(data, prepared)
-    return any(path == place or path.startswith(f"{place}{os.sep}") for path in opened for place in places)
+def _opened_of(data: RecordedData, opened: Iterable[str], prepared: ProgramPlan) -> dict[str, str]:
+    """Which of the ``opened`` paths are of declared data, and which file of them each is, relative to the data."""
+    others = {place: each.part for each in data.other_paths for place in _places_of(each.path, prepared)}
+    parts = {**others, **dict.fromkeys(_places_of(data.path, prepared), ".")}
+    above = ((path, str(each)) for path in opened for each in (Path(path), *Path(path).parents))
+    return {
+        path: os.path.normpath(os.path.join(parts[place], os.path.relpath(path, place)))
+        for path, place in above
+        if place in parts
+    }
 
 
 def _of_data(prepared: ProgramPlan, opened: Collection[str]) -> Iterator[str]:
     """The files of declared data folders that were not seen to be opened, where others of the same were."""
     for data in prepared.command.data:
-        places = _places_of(data.path, prepared)
-        shown = {Path(place) for place in places} & {*prepared.place.shown}
+        shown = {Path(place) for place in _places_of(data.path, prepared)} & {*prepared.place.shown}
         top = next(iter(shown), prepared.place.working_folder / data.path)
         files = [os.path.relpath(path, top) for path in files_below(top)] if top.is_dir() else []
-        closed = [name for name in files if all(os.path.join(place, name) not in opened for place in places)]
+        seen = {*_opened_of(data, opened, prepared).values()}
+        closed = [name for name in files if name not in seen]
         if 0 < len(closed) < len(files):
             many = f"{len(closed)} of {plural(len(files), 'file')}"
             yield f"of declared data {data.path} {many} not seen to be opened: {_named(closed)}"
 
 
 def _places_of(data: str, prepared: ProgramPlan) -> set[str]:
-    """The paths at which a file of declared data is seen to be opened."""
+    """The paths at which what was recorded at a path of declared data is seen to be opened."""
     recorded = os.path.normpath(prepared.command.working_folder / data)
     return {os.path.normpath(data), recorded, str(prepared.place.mapped.get(Path(recorded), recorded))}
 

@@ -300,6 +300,7 @@ def _given(plan: ProgramPlan) -> dict[str, str]:
         **plan.variables,
         "PYTHONPATH": os.pathsep.join(map(plan.seen, plan.search_path[0].split(os.pathsep))),
         "PYTHONPYCACHEPREFIX": str(_bytecode(plan)),
+        "PWD": plan.seen(str(plan.place.working_folder)),  # as a shell sets it
     }
     if plan.command.kind == SCRIPT:  # it signs its own run, with a key that is thrown away
         # beside the code: no key is kept in a work tree of git's

@@ -162,7 +162,7 @@ def build(
         inputs.shown,
         {**inputs.beside, **inputs.mapped},
         frozenset(inputs.beside),
-        tuple(inputs.linked),
+        tuple(sorted(inputs.linked)),
         inputs.wanted - len(inputs.missing),
         inputs.wanted,
         tuple(inputs.missing),

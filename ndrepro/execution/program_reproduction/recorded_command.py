@@ -21,16 +21,18 @@ from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import (
     AS_BEFORE,
     STANDARD_INPUT,
+    DataPath,
     ProgramFile,
     ProgramRecord,
     decoded_word,
     files_in,
     is_below,
+    other_paths,
 )
 from ndrepro.protocol.run_kind import PROGRAM, SCRIPT, run_kind
 from provenance.attestation.manifest import DATASET, Manifest, Resource
 from provenance.attestation.run_files import inside
-from provenance.capture.unavailable import at
+from provenance.capture.unavailable import at, text
 from provenance.errors import ProvenanceError
 from provenance.formats.bounded_read import LOG_BYTES, read_bounded
 from provenance.observation.process_record import read_processes
@@ -50,10 +52,14 @@ _SCRIPT_METRICS, _SCRIPT_OUTPUTS = ("**/metrics.jsonl",), ("**/artifacts/**",)
 
 @dataclass(frozen=True)
 class RecordedData:
-    """Declared data: their path as it was given, and the file of the run that lists every digest."""
+    """Declared data: their path as it was given, the file of the run that lists every digest, and other paths by which
+    the program found them, or a part of them; ``problem`` says why these are not all.
+    """
 
     path: str
     listing: str
+    other_paths: tuple[DataPath, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,8 @@ class RecordedCommand:
             raise UsageError(
                 f"{run}: its working folder was not recorded", "record it again with this version of ndrepro"
             )
-        read = (*(file.path for file in self.inputs), *(data.path for data in self.data))
+        read = [file.path for file in self.inputs]
+        read += [path for data in self.data for path in (data.path, *(each.path for each in data.other_paths))]
         named = (str(self.working_folder), str(self.top or ""), *read, *self.written, *self.folders)
         if odd := [path for path in named if not _is_possible(path)]:
             raise UsageError(
@@ -226,11 +233,13 @@ def is_of_git(path: str) -> bool:
 
 def _data(record: ProgramRecord) -> Iterator[RecordedData]:
     """The data sets, and what was declared and is none of them, of which nothing can be compared."""
-    listings = {each.name.removeprefix(DATASET): at(each.annotations, "listing") for each in record.datasets}
-    for path in dict.fromkeys([*listings, *(path for path in record.data if _REDACTED not in path)]):
-        listing = listings.get(path)
+    described = {each.name.removeprefix(DATASET): each.annotations for each in record.datasets}
+    for path in dict.fromkeys([*described, *(path for path in record.data if _REDACTED not in path)]):
+        listing = at(described.get(path), "listing")
         known = isinstance(listing, str) and inside(listing)
-        yield RecordedData(path, str(listing) if known else "no listing was recorded")
+        found = str(listing) if known else "no listing was recorded"
+        problem = text(at(described.get(path), "problem")) or ""
+        yield RecordedData(path, found, other_paths(described.get(path)), problem)
 
 
 def listed_files(path: Path) -> tuple[ProgramFile, ...]:

@@ -30,7 +30,7 @@ from ndrepro.execution.sandbox.confinement import is_of_the_system
 from ndrepro.execution.sandbox.interpreter_paths import PACKAGE_FOLDERS
 from ndrepro.protocol.errors import SandboxError, UsageError
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import OPENED, ProgramFile, is_below
+from ndrepro.protocol.program_record import OPENED, DataPath, ProgramFile, is_below
 from provenance.attestation.run_files import inside
 from provenance.errors import DigestError
 from provenance.formats.atomic_io import make_folder, storage_error
@@ -111,18 +111,46 @@ class RecordedInputs:
         if problem and self._is_of_commit(here, None):
             problem = f"{problem}; {_OTHER_CODE}"
         elif problem and self._elsewhere is not None:
-            problem = self._replace(path, self._elsewhere.data(path, expected), problem)
+            named = [path, *(self._recorded / each.path for each in data.other_paths if each.part == ".")]
+            places = (self._elsewhere.data(each, expected) for each in named)
+            problem = self._replace(path, next(filter(None, places), None), problem)
         found = self.mapped.get(path) or (here if here is not None and here.exists() else path)
         if not problem and found.is_file() and [*expected] != [path.name]:
             problem = "its list names another file"
         if not problem:
             names = pointed if in_commit else expected
             self.uncommitted += [f"{data.path}: {name}" for name in names if is_code(name) or _is_program(found, name)]
+        problem = problem or data.problem
+        if here == found and found.is_symlink() and os.path.isabs(led := os.readlink(found)):
+            found = Path(led)
+        for other in () if problem else data.other_paths:
+            if problem := self._show_again(found, other):
+                problem = f"{other.path}, by which the program found them: {problem}"
+                break
         if problem:
             self.missing.append(f"data {data.path}: {problem}")
         elif self._maps and not os.path.isabs(data.path) and not is_below(path, self._top):
             # relative, and above the recorded folder: the program will look above the private one
             self.beside[Path(os.path.normpath(self._working_folder / data.path))] = self.mapped.get(path, path)
+
+    def _show_again(self, found: Path, other: DataPath) -> str:
+        """Have data, which are at ``found``, at another path as well; why they are not, in words."""
+        path = Path(os.path.normpath(self._recorded / other.path))
+        here, place = self._here(path), Path(os.path.normpath(found / other.part))
+        if not is_below(place, found) or not place.exists():
+            return f"they have no {other.part}"
+        if here is not None and not is_inside(here.parent, self._place):
+            return _LEADS_OUT
+        if here is not None and not os.path.lexists(here):
+            self._link(place, here)
+        elif here is None and path.resolve() == place.resolve():
+            self.shown.setdefault(path, snapshot(path))
+        elif here is None and not self._maps:
+            return f"nothing but a sandbox can show {place} there"
+        elif here is None:
+            self.mapped[path] = place
+            self.elsewhere.append(f"data {path}: from {place}")
+        return ""
 
     def bring(self, file: ProgramFile) -> None:
         """Have a file, but for one of an installed distribution, which is that of the environment here, one of the
@@ -211,7 +239,8 @@ class RecordedInputs:
         return ""
 
     def _link(self, path: Path, here: Path) -> None:
-        _put(path, here, self._place, link=True)
+        inside_place = path.is_relative_to(self._place)  # which the program may see under another path
+        _put(Path(os.path.relpath(path, here.parent)) if inside_place else path, here, self._place, link=True)
         self.linked.append(os.path.relpath(here, self._place))
 
     def _unpack(self, file: ProgramFile, here: Path) -> bool:

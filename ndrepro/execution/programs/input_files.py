@@ -1,9 +1,10 @@
 """What a program read, as far as it is known: files that its command names, standard input, declared data, and files
 that its Python code opened.
 
-Declared data are digested before the program starts, every file of them, and remembered while they do not change. The
-others are digested when it has ended, as far as BYTES and FILES; of the rest the size is recorded. A file that the
-program wrote is one of its outputs; an input too where it read it before, as it was then, if that is known.
+Declared data are digested before the program starts, every file of them, and remembered while they do not change; what
+led to them by another path than the declared one, as a link does, is recorded with them. The others are digested when
+it has ended, as far as BYTES and FILES; of the rest the size is recorded. A file that the program wrote is one of its
+outputs; an input too where it read it before, as it was then, if that is known.
 
 Where no commit has the code, source and settings of the working folder are copied into the run, as far as KEPT_BYTES
 and COPIED_BYTES, but for a file in which something looks like a secret.
@@ -11,16 +12,27 @@ and COPIED_BYTES, but for a file in which something looks like a secret.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ndrepro.execution.programs.output_files import copied
 from ndrepro.execution.programs.working_folder import identity_of
 from ndrepro.protocol.layout import RunFolder
-from ndrepro.protocol.program_record import COMMAND, LISTINGS, OPENED, STANDARD_INPUT, ProgramFile
+from ndrepro.protocol.program_record import (
+    COMMAND,
+    LISTED,
+    LISTINGS,
+    OPENED,
+    OTHER_PATHS,
+    STANDARD_INPUT,
+    DataPath,
+    ProgramFile,
+)
 from provenance.attestation.manifest import DATASET, Resource
 from provenance.attestation.run_files import inside
 from provenance.capture.unavailable import printable
@@ -55,6 +67,45 @@ def declared_data(paths: Sequence[Path], run: Path) -> tuple[Resource, ...]:
     The digest is that of the listing, as ``sha256sum`` writes it. Raises StorageError where it cannot be written.
     """
     return tuple(_dataset(path, number, run) for number, path in enumerate(paths))
+
+
+def with_other_paths(
+    described: Resource, folder: Path, data: Path, links: Iterable[str], opened: Iterable[str]
+) -> Resource:
+    """The resource of declared ``data`` with every other path that led to them, or to a part of them, at most LISTED.
+
+    Args:
+        folder: the working folder.
+        links: those that were in it before the start.
+        opened: absolute paths that the program opened.
+    """
+    found = dict(_other_paths(folder, folder / data, links, opened))
+    if not found or "listing" not in (described.annotations or {}):
+        return described
+    paths = sorted(found.items())
+    more: dict[str, Any] = {OTHER_PATHS: [DataPath(printable(path), part).to_json() for path, part in paths[:LISTED]]}
+    if len(paths) > LISTED:
+        more["problem"] = f"{len(paths) - LISTED} more paths led to them"
+    return replace(described, annotations=printable({**(described.annotations or {}), **more}))
+
+
+def _other_paths(folder: Path, data: Path, links: Iterable[str], opened: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Such paths, relative to the working folder where they are below it, and what of the data is there."""
+    declared, real = os.path.abspath(data), os.path.realpath(data)
+    resolve = functools.cache(os.path.realpath)
+    for path in (*(str(folder / name) for name in links), *opened):
+        if _is_below(path, [declared]) or _is_below(path, ["/proc"]):
+            continue
+        leads_to = os.path.realpath(path)
+        if _is_below(real, [leads_to]):  # a link to a folder that holds the data
+            path = os.path.normpath(os.path.join(path, os.path.relpath(real, leads_to)))
+        elif not _is_below(leads_to, [real]):
+            continue
+        above = (*map(str, reversed(Path(path).parents)), path)
+        first = next(each for each in above if _is_below(resolve(each), [real]))
+        name = os.path.relpath(first, folder) if Path(first).is_relative_to(folder) else first
+        if first != declared:
+            yield name, os.path.relpath(resolve(first), real)
 
 
 def _dataset(path: Path, number: int, run: Path) -> Resource:

@@ -128,6 +128,11 @@ class OutputFiles:
             "; ".join(filter(None, (change.problem, declared.problem))),
         )
 
+    @property
+    def links(self) -> Collection[str]:
+        """The links that were in the working folder before the start, relative to it."""
+        return self._before.links
+
     def read_before(self, path: str, now: str | None) -> FileDigest | None:
         """What an output held before the start, where it is known and another content is there ``now``."""
         earlier = self._contents.files.get(self._relative(path))

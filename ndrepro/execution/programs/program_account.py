@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from ndrepro.execution.containers.command_image import CommandImage, command_image
 from ndrepro.execution.programs.command import Command, moved
-from ndrepro.execution.programs.input_files import declared_data, read_files, standard_input, ways_read
+from ndrepro.execution.programs.input_files import (
+    declared_data,
+    read_files,
+    standard_input,
+    ways_read,
+    with_other_paths,
+)
 from ndrepro.execution.programs.metrics_files import MetricsFiles
 from ndrepro.execution.programs.output_files import OutputFiles, Outputs, PrintedOutput
 from ndrepro.execution.programs.output_streams import stream_kind
 from ndrepro.execution.programs.watching import ProgramEnd
-from ndrepro.execution.programs.working_folder import identity_of
+from ndrepro.execution.programs.working_folder import by_own_name, identity_of
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.program_record import (
     EXECUTABLE,
@@ -228,7 +234,10 @@ class ProgramAccount:
         write_json(self._folder.environment, self._environment)
         if self._outputs is None:
             return
-        every = [(process, each) for process in self.processes for each in process.opened]
+        named = by_own_name(self._working_folder)
+        every = [
+            (process, replace(each, path=named(each.path))) for process in self.processes for each in process.opened
+        ]
         # a sandbox shows what counts of a repetition at its own path
         opened = [each for process, each in every if self._repetition is not None or process.shares(each.path)]
         changed = self._changed_meanwhile(each.path for each in opened if not each.written)
@@ -237,7 +246,11 @@ class ProgramAccount:
         rewritten = {os.path.normpath(each.path) for each in opened if each.replaced}
         outputs = self._outputs.record(self._folder, written, _printed(end), written - rewritten, changed)
         self._record_outputs(outputs)
-        self._record_inputs([each.path for each in opened if each.read], outputs)
+        read = [each.path for each in opened if each.read]
+        self._record_inputs(read, outputs)
+        if self._repetition is None:
+            data, links = zip(self._data, self._data_paths, strict=True), self._outputs.links
+            self._data = tuple(with_other_paths(each, self._working_folder, path, links, read) for each, path in data)
         metrics = self._metrics.read(self._folder.metrics, rewritten) if self._metrics is not None else ()
         self.notes = tuple(self._notes(outputs, metrics, end))
 

@@ -8,12 +8,12 @@ that one was touched or renamed does not make it a result.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from provenance.errors import DigestError
@@ -35,12 +35,13 @@ _ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
 
 @dataclass(frozen=True)
 class FolderState:
-    """Path, relative to the folder, of every file with its identity, and of folders, a link to one among them;
+    """Path, relative to the folder, of every file with its identity, of folders, links to them included, and of links;
     ``problem`` says why not all are known.
     """
 
     files: dict[str, Identity] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
+    links: set[str] = field(default_factory=set)
     problem: str = ""
 
 
@@ -118,12 +119,12 @@ class EarlierContents:
                 if digest.hexdigest() in self._by_digest:
                     yield self._by_digest[digest.hexdigest()]
 
-    @cached_property
+    @functools.cached_property
     def _by_digest(self) -> Mapping[str, str]:
         """The first path of each content, but for none."""
         return {digest.sha256: path for path, digest in sorted(self.files.items(), reverse=True) if digest.size}
 
-    @cached_property
+    @functools.cached_property
     def _sizes(self) -> list[int]:
         return sorted({digest.size for digest in self.files.values()})
 
@@ -141,15 +142,17 @@ def look(folder: Path, left_out: Collection[Path] = (), limit: int = LIMIT) -> F
                     entries += 1
                     if entries > limit:
                         problem = f"more than {limit} files and folders: not looked through"
-                        return FolderState(folders=found.folders, problem=problem)
+                        return replace(found, files={}, problem=problem)
                     if entry.is_dir(follow_symlinks=False):
                         if not _is_left_out(entry, places):
                             found.folders.add(prefix + entry.name)
                             waiting.append(f"{prefix}{entry.name}/")
                     elif entry.is_file(follow_symlinks=False):
                         found.files[prefix + entry.name] = identity(entry.stat(follow_symlinks=False))
-                    elif entry.is_dir():
-                        found.folders.add(prefix + entry.name)
+                    elif entry.is_symlink():
+                        found.links.add(prefix + entry.name)
+                        if entry.is_dir():
+                            found.folders.add(prefix + entry.name)
         except OSError as error:
             if not prefix:
                 return FolderState(problem=f"cannot be listed ({error.strerror})")
@@ -191,6 +194,19 @@ def is_mostly_holes(path: Path) -> bool:
     """Whether a large file has less than a sixteenth of its bytes on the disk: reading it could take years."""
     status = path.stat()
     return status.st_size > _SPARSE_BYTES and 16 * 512 * status.st_blocks < status.st_size
+
+
+def by_own_name(folder: Path) -> Callable[[str], str]:
+    """What names absolute paths that lead through another name of a folder, as ``$PWD`` of a shell may, by its own."""
+    real, resolve = os.path.realpath(folder), functools.cache(os.path.realpath)
+
+    def named(path: str) -> str:
+        if Path(path).is_relative_to(folder):
+            return path
+        above = next((each for each in reversed(Path(path).parents) if resolve(each) == real), None)
+        return path if above is None else str(folder / os.path.relpath(path, above))
+
+    return named
 
 
 def within_any(path: Path, places: Collection[Path]) -> bool:

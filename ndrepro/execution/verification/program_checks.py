@@ -49,6 +49,7 @@ from ndrepro.protocol.program_record import (
     OUTPUTS,
     PARAMETERS,
     ProgramRecord,
+    other_paths,
     outcome_of,
 )
 from ndrepro.protocol.recorded.environment import CAPTURED
@@ -252,6 +253,9 @@ def _check_data(folder: RunFolder, manifest: Manifest) -> int:
             raise ManifestError(f"{data.name}: {listing} is not as a recorder writes it", _ASK)
         expect_equal(f"{data.name}.files", described.get("files"), len(listed))
         count += len(listed)
+        parts = {".", *(str(part) for name in listed for part in (name, *Path(name).parents))}
+        if odd := [each for each in other_paths(described) if each.part not in parts]:
+            raise ManifestError(f"{data.name}: {odd[0].path} is said to be {odd[0].part}, which is not listed", _ASK)
     return count
 
 

@@ -16,6 +16,7 @@ from ndrepro.protocol.program_record import (
     INPUTS,
     NEW,
     OPENED,
+    OTHER_PATHS,
     OUTPUTS,
     STANDARD_INPUT,
     WRITTEN,
@@ -134,7 +135,12 @@ _LISTS = {name: array(record({"path": text, "how": among(*ways)}, _OF_LISTED)) f
 # inputs.json and outputs.json
 FILE_LISTS = {name: record({"files": files}) for name, files in _LISTS.items()}
 _SUM = {"count": COUNT, "bytes": COUNT}
-_DATA = captured(record({"files": COUNT, "bytes": COUNT, "listing": text}))
+_DATA = captured(
+    record(
+        {"files": COUNT, "bytes": COUNT, "listing": text},
+        {OTHER_PATHS: array(record({"path": text, "part": text})), "problem": text},
+    )
+)
 # of a recorded program alone
 PROGRAM_ANNOTATIONS: dict[str, Shape] = {
     EXECUTABLE: record({}),

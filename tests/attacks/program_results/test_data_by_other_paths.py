@@ -1,0 +1,132 @@
+"""Declared data, and files of the working folder, that a program finds by another path than their recorded one.
+
+Before, nothing was at such a path in a repetition: code that looks there fell back, and an honest run was undecided.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from program_projects import current_folder
+from strange_programs import CONFINED, Stranger, manifest_of, statuses
+
+from ndrepro.protocol.program_record import OTHER_PATHS, ProgramRecord, other_paths
+from provenance.attestation.manifest import DATASET
+from provenance.errors import ProvenanceError
+
+pytestmark = pytest.mark.skipif(not CONFINED, reason="no sandbox here")
+# what falls back where a path leads nowhere
+READS = """
+import pathlib
+found = [pathlib.Path(name) for name in {names}]
+open('o.txt', 'w').write(repr([path.read_text() if path.exists() else None for path in found]))
+"""
+LINKS = {"all": "imagenet", "above": "", "train": "imagenet/train", "one.txt": "imagenet/one.txt"}
+NAMES = ("all/train/1.txt", "above/imagenet/one.txt", "train/1.txt", "one.txt")
+
+
+def _author(top: Path, names: tuple[str, ...] = NAMES) -> tuple[Stranger, Path]:
+    """A repository in which links, which git ignores, lead to a disk's data; and that disk."""
+    disk = top / "disk"
+    (disk / "imagenet" / "train").mkdir(parents=True)
+    for name in ("imagenet/train/1.txt", "imagenet/one.txt"):
+        (disk / name).write_text(f"0.5 of {name}")
+    ignored = "\n".join(("runs", *LINKS))
+    author = Stranger.make(top / "a", {".gitignore": ignored, "train.py": READS.format(names=names)})
+    for name, leads in LINKS.items():
+        (author.root / name).symlink_to(disk / leads)
+    return author, disk
+
+
+@pytest.mark.parametrize("declared", ["as they lie", "by a link"])
+def test_data_are_at_every_path_by_which_they_were_found(tmp_path: Path, declared: str) -> None:
+    """Wherever the reviewer has them, and by the digests of the declared ones alone."""
+    (tmp_path / "other").symlink_to("disk")
+    direct = tmp_path / "disk" / "imagenet" / "one.txt"
+    names = (*NAMES, str(direct), str(tmp_path / "other" / "imagenet" / "one.txt"))
+    author, disk = _author(tmp_path, names)
+    data = Path("all") if declared == "by a link" else disk / "imagenet"
+    run = author.record(outputs=("o.txt",), data=(data,))
+    (described,) = ProgramRecord.of(manifest_of(run)).datasets
+    found = {each.path: each.part for each in other_paths(described.annotations)}
+    links = {"above/imagenet": ".", "train": "train", "one.txt": "one.txt", str(tmp_path / "other" / "imagenet"): "."}
+    assert found == links | ({str(disk / "imagenet"): "."} if declared == "by a link" else {"all": "."})
+    handed = disk.rename(tmp_path / "handed")
+    again = author.reproduce(run, data=handed)
+    assert again.verdict == "identical", (again.plan.differences, again.judgements[0].claims)
+    (inputs,) = (each for each in again.judgements[0].claims if each.name == "inputs")
+    assert (
+        "by links, which a walk through folders does not follow: above/imagenet, all, one.txt, train" in inputs.evidence
+    )
+    assert "also read now" not in inputs.evidence, "all are of the declared data"
+    missing = author.reproduce(run)
+    assert missing.verdict == "undecided" and "data" in str(missing.plan.differences)
+
+
+def test_a_part_of_declared_data_that_is_not_listed_does_not_verify(tmp_path: Path) -> None:
+    """Control: what a link is said to have led to is a file or folder of the listing."""
+    author, disk = _author(tmp_path)
+    run = author.record(outputs=("o.txt",), data=(disk / "imagenet",))
+    for part in ("..", "../..", "/etc", "none", "train/2.txt"):
+        changed = [
+            replace(each, annotations={**(each.annotations or {}), OTHER_PATHS: [{"path": "train", "part": part}]})
+            if each.name.startswith(DATASET)
+            else each
+            for each in manifest_of(run).dependencies
+        ]
+        author.claim(run, dependencies=tuple(changed))
+        with pytest.raises(ProvenanceError, match="which is not listed"):
+            author.reproduce(run)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/usr/lib/x.py", "/.ndrepro", "/proc/self", "relative/../../up"])
+def test_data_take_the_place_of_nothing_that_a_sandbox_has(tmp_path: Path, path: str) -> None:
+    """The path is its author's: it is refused, or nothing but the data's own files is there."""
+    author, disk = _author(tmp_path)
+    run = author.record(outputs=("o.txt",), data=(disk / "imagenet",))
+    named = [{"path": path, "part": "one.txt"}]
+    changed = [
+        replace(each, annotations={**(each.annotations or {}), OTHER_PATHS: named})
+        if each.name.startswith(DATASET)
+        else each
+        for each in manifest_of(run).dependencies
+    ]
+    author.claim(run, dependencies=tuple(changed))
+    try:
+        found = author.reproduce(run)
+    except ProvenanceError:
+        return
+    assert found.verdict == "undecided", "the links that led to the data are not there"
+
+
+def test_without_a_sandbox_what_cannot_be_shown_is_missing(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.symlink_to("disk")
+    author, disk = _author(tmp_path, (str(other / "imagenet" / "one.txt"),))
+    run = author.record(outputs=("o.txt",), data=(disk / "imagenet",))
+    assert author.reproduce(run, sandbox="none", trust_code=True).verdict == "identical"
+    other.unlink()
+    found = author.reproduce(run, sandbox="none", trust_code=True)
+    assert found.verdict == "undecided" and "nothing but a sandbox can show" in str(found.plan.differences)
+
+
+def test_files_by_the_shell_s_name_of_the_working_folder_are_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``$PWD`` leads through a link, and the reviewer's program finds its own working folder by it."""
+    reads = READS.format(names="[os.environ['PWD'] + '/data.txt']").replace("import pathlib", "import os, pathlib")
+    author = Stranger.make(tmp_path / "a", {".gitignore": "runs\ndata.txt\n", "train.py": reads})
+    (author.root / "data.txt").write_text("0.5")
+    (tmp_path / "link").symlink_to(author.root)
+    monkeypatch.setenv("PWD", str(tmp_path / "link"))
+    with current_folder(tmp_path / "link"):
+        run = author.record(sys.executable, "train.py", outputs=("o.txt",))
+    assert {file.path for file in ProgramRecord.of(manifest_of(run)).inputs} == {"train.py", "data.txt"}
+    os.rename(author.root / "data.txt", tmp_path / "data.txt")
+    found = author.reproduce(run, data=tmp_path / "data.txt")
+    assert found.verdict == "identical", (found.plan.differences, found.judgements[0].claims)
+    assert statuses(found)["inputs"] == "checked"
