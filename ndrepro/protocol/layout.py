@@ -96,8 +96,13 @@ class RunFolder:
     @property
     def ledger(self) -> Path | None:
         """The ledger beside the run, the nearest one; ``None`` where there is none."""
-        above = self.root.absolute().parents
-        return next((RunsFolder(place).ledger for place in above[:2] if RunsFolder(place).ledger.is_file()), None)
+        return next(iter(self.ledgers), None)
+
+    @property
+    def ledgers(self) -> tuple[Path, ...]:
+        """The ledgers beside the run, the nearest first: a list of others' runs may lie nearer than its own."""
+        above = (RunsFolder(place).ledger for place in self.root.absolute().parents[:2])
+        return tuple(path for path in above if path.is_file())
 
     request = FolderPath("request.json")
     origin = FolderPath("origin.json")

@@ -2,22 +2,25 @@
 
 It changes neither what was signed nor the digest by which ledger and verdicts know the manifest
 (``provenance.attestation.verify``). So the own key's signature does not say that a run was recorded here: the ledger
-does, in which the recorder signs the entry that begins an attempt before it starts anything.
+does, in which the recorder signs the entry that ends an attempt, with the digest of its manifest.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from provenance.attestation.dsse import read_envelope, signature_of, verify_parts, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import REPRODUCED_RUN
+from provenance.attestation.statement import Statement
 from provenance.attestation.trust import OWN_NAME, TrustPolicy
 from provenance.attestation.verdict import Verdict
 from provenance.errors import StorageError, TrustError, UsageError
 from provenance.formats.atomic_io import write_atomically
 from provenance.formats.digest import bytes_digest
+from provenance.ledger_entries.entry import Entry
 
 # member of the entry that begins an attempt at a repetition: a digest of what is recorded of the run that it repeats
 ORIGIN = "origin"
@@ -26,8 +29,9 @@ ORIGIN = "origin"
 def countersign(manifest: Path, payload_digest: str, ring: KeyRing) -> str:
     """Add this key home's signature to a manifest that was verified; the key's identifier.
 
-    ``payload_digest`` is that of the bytes that were verified. Raises UsageError where the key signed before or other
-    bytes are there now, StorageError where the file cannot be written, and what ``KeyRing.signer`` raises.
+    ``payload_digest`` is that of the bytes that were verified. Raises UsageError where the key signed before, other
+    bytes are there now, or these name the key as the recorder's, ManifestError for no manifest, StorageError where the
+    file cannot be written, and what ``KeyRing.signer`` raises.
     """
     try:
         kind, payload, signatures = read_envelope(manifest.read_bytes())
@@ -39,6 +43,10 @@ def countersign(manifest: Path, payload_digest: str, ring: KeyRing) -> str:
     try:
         verify_parts(kind, payload, signatures, [key])
     except TrustError:
+        if Statement.from_bytes(payload).manifest.ledger.key == key.keyid:
+            raise UsageError(
+                f"{manifest}: it names your key {key.keyid} as its recorder's, which did not sign it", "ask its author"
+            ) from None
         added = signature_of(payload, ring.signer())
         write_atomically(manifest, write_envelope(kind, payload, [*signatures, added]))
         return key.keyid
@@ -46,7 +54,7 @@ def countersign(manifest: Path, payload_digest: str, ring: KeyRing) -> str:
 
 
 def recorded_here(verdict: Verdict, ledger: Path | None, trust: TrustPolicy) -> bool:
-    """Whether this machine's recorder began a verified run itself, and the run repeats no other.
+    """Whether this machine's recorder made a verified run itself, and the run repeats no other.
 
     What a repetition records of paths, interpreters and images is the word of whoever made the first run.
 
@@ -56,17 +64,16 @@ def recorded_here(verdict: Verdict, ledger: Path | None, trust: TrustPolicy) -> 
         trust: the keys that are trusted, the own one among them.
     """
     manifest = verdict.manifest
-    if manifest is None or OWN_NAME not in verdict.signers or manifest.dependency(REPRODUCED_RUN) is not None:
+    if manifest is None or ledger is None or manifest.dependency(REPRODUCED_RUN) is not None:
         return False
-    return began_here(manifest.invocation_id, ledger, trust, entry=manifest.ledger.digest)
+    own = Ledger(ledger).entries_of(manifest.invocation_id, trust.own_keys())
+    return ended_here(verdict, own) and not any(ORIGIN in each.fields for each in own)
 
 
-def began_here(run: str, ledger: Path | None, trust: TrustPolicy, *, entry: str | None = None) -> bool:
-    """Whether the own key signed the ledger's entry that begins a run, and none that says that it repeats another.
+def ended_here(verdict: Verdict, own: Iterable[Entry]) -> bool:
+    """Whether the own key ended a run with the very manifest that was verified, by entries that the own key signed.
 
-    ``entry`` is the digest of the entry that began the attempt in question; ``None`` for any attempt.
+    An entry that begins a run says nothing of its manifest, and may be copied to any list, beside a run of that name.
     """
-    if ledger is None:
-        return False
-    own = [each for each in Ledger(ledger).entries_of(run, trust.own_keys()) if each.key]
-    return any(entry in (None, each.digest) for each in own) and not any(ORIGIN in each.fields for each in own)
+    ended = {each.fields.get("manifest") for each in own if each.key and each.event == "ended"}
+    return OWN_NAME in verdict.signers and not ended.isdisjoint(verdict.digests)

@@ -129,10 +129,19 @@ class Builder:
 
 @dataclass(frozen=True)
 class LedgerReference:
-    """The ledger's entry that began this attempt: its sequence number and the SHA-256 of its line."""
+    """The ledger's entry that began this attempt: its sequence number, the SHA-256 of its line, and the identifier of
+    the key that signed it and signs the manifest, "" where an earlier release recorded none.
+
+    In which order a manifest's signatures are is not signed: this alone says which of them is the recorder's.
+    """
 
     sequence: Annotated[int, lambda field: field.integer(1)]
     digest: Sha256
+    key: Text = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's members: sequence, digest, and key where it is known."""
+        return {name: value for name, value in asdict(self).items() if value != ""}
 
 
 @dataclass(frozen=True)
@@ -197,7 +206,7 @@ class Manifest:
                 "exitCode": exit_code,
                 "attempts": [attempt.to_json() for attempt in self.attempts],
                 "machine": self.machine,
-                "ledger": asdict(self.ledger),
+                "ledger": self.ledger.to_json(),
                 "artifacts": [dict(vars(artifact)) for artifact in self.artifacts],
             },
         }
@@ -237,7 +246,7 @@ def _read_v1(predicate: Field) -> Manifest:
         exit_code=_exit_code(details["exitCode"]),
         attempts=tuple(map(Attempt.from_json, details["attempts"].items())),
         machine=details["machine"].value,
-        ledger=read_record(LedgerReference, details["ledger"]),
+        ledger=read_record(LedgerReference, details["ledger"], later=["key"]),
         artifacts=tuple(read_record(Artifact, each) for each in details["artifacts"].items()),
     )
 

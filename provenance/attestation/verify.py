@@ -10,7 +10,7 @@
     7 nothing added  nothing else is in the folder but signatures by identities, each on this manifest by its form
     8 ledger         by entries that trusted keys signed, the run began where the manifest says, with its parameters,
                      and ended with this manifest, and none that may be of this run is missing since; skipped beside a
-                     list that has no entry of this run nor any by its signer
+                     list that has no entry of this run nor any by its recorder's keys
     9 ...            the caller's own checks, in the order given
 
 Signatures cover the payload alone, so the envelope is not compared with a file of bytes: another spelling of it, or a
@@ -28,8 +28,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provenance.attestation.dsse import MOST_BYTES, read_envelope, verify_parts, write_envelope
@@ -100,6 +100,7 @@ class _Case:
     payload: bytes = b""
     digests: tuple[str, ...] = ()
     digest: str | None = None
+    signed_by: tuple[str, ...] = ()
     keyids: tuple[str, ...] = ()
     signers: tuple[str, ...] = ()
     statement: Statement | None = None
@@ -182,7 +183,7 @@ def _signature(case: _Case) -> str:
     if not accepted:
         raise _Failure("; ".join(refused), "ask the author for a run signed by a key that is valid")
     case.payload = verified.payload
-    case.keyids = tuple(key.keyid for key in accepted)
+    case.signed_by, case.keyids = verified.signers, tuple(key.keyid for key in accepted)
     case.digests = tuple(
         bytes_digest(write_envelope(case.envelope[0], verified.payload, [signature]))
         for signature in sorted(verified.signatures, key=lambda signature: signature[0] not in case.keyids)
@@ -207,6 +208,9 @@ def _signed_on(payload: bytes) -> str | None:
 def _statement(case: _Case) -> str:
     """3: an in-toto statement of a known schema, as a recorder writes it."""
     case.statement = Statement.from_bytes(case.payload)
+    recorder = case.statement.manifest.ledger.key
+    if recorder not in case.signed_by and case.trust.name_of(recorder):
+        raise _Failure(f"the key {recorder}, which it names as its recorder's, did not sign it", "ask its author")
     run = case.statement.manifest.invocation_id
     # a folder may be renamed, so that its name is no failure; whose run it holds is said
     renamed = case.folder is not None and case.folder.resolve().name != run
@@ -307,19 +311,18 @@ def _ledger(case: _Case) -> str:
     manifest = case.statement.manifest if case.statement else None
     if case.ledger is None or manifest is None:
         raise _Skip("no ledger was given")
-    given, path = case.ledger, ""
-    if isinstance(given, Ledger):
-        path = f"{given.path}: "
-        given = given.summary(case.trust.keys())
-    if not given.exists:
-        raise _Skip(f"there is no ledger{f' at {path[:-2]}' if path else ''}")
-    began = manifest.ledger
-    try:
-        found = given.end_of(signed_end(manifest, case.digests, case.keyids))
-    except UnrelatedLedger as error:
-        raise _Skip(error.message) from None
-    except LedgerError as error:
-        raise _Failure(path + error.message, error.cure) from None
+    began, end = manifest.ledger, signed_end(manifest, case.digests, case.keyids, case.trust)
+    for place, (path, given) in enumerate(ledgers := [*_ledgers(case.ledger, case)], 1):
+        if not given.exists:
+            raise _Skip(f"there is no ledger{f' at {path}' if path else ''}")
+        try:
+            found = given.end_of(end)
+            break
+        except UnrelatedLedger as error:
+            if place == len(ledgers):
+                raise _Skip(error.message) from None
+        except LedgerError as error:
+            raise _Failure(f"{path}: {error.message}" if path else error.message, error.cure) from None
     case.digest = found.manifest
     unsigned = " (unsigned: from before entries were signed)" if found.unsigned else ""
     more = f"; {found.ignored} more that no trusted key signed" if found.ignored else ""
@@ -328,7 +331,20 @@ def _ledger(case: _Case) -> str:
     return f"started at entry {began.sequence}, ended at entry {found.last}{unsigned}{more}"
 
 
-def signed_end(manifest: Manifest, digests: tuple[str, ...], keyids: tuple[str, ...]) -> SignedEnd:
+def _ledgers(given: Ledger | LedgerSummary, case: _Case) -> Iterator[tuple[Path | None, LedgerSummary]]:
+    """The ledger, with its path; after one that lies directly beside the run the one that its folder of runs has: any
+    list may be put nearer to a run than its own.
+    """
+    if not isinstance(given, Ledger):
+        yield None, given
+        return
+    beside = case.manifest_path.absolute().parent.parent
+    above = replace(given, path=beside.parent / given.path.name)
+    for ledger in (given, above) if given.path.absolute().parent == beside and above.path.is_file() else (given,):
+        yield ledger.path, ledger.summary(case.trust.keys())
+
+
+def signed_end(manifest: Manifest, digests: tuple[str, ...], keyids: tuple[str, ...], trust: TrustPolicy) -> SignedEnd:
     """What a verified manifest says of its run's start and end, to be compared with a ledger."""
     return SignedEnd(
         run=manifest.invocation_id,
@@ -336,7 +352,8 @@ def signed_end(manifest: Manifest, digests: tuple[str, ...], keyids: tuple[str, 
         manifests=digests,
         outcome=manifest.outcome,
         parameters=bytes_digest(canonical_bytes(manifest.external_parameters)),
-        keyid=keyids[0],
+        # of an earlier release the first signature is taken for the recorder's
+        keyids=trust.family(manifest.ledger.key or keyids[0]),
     )
 
 

@@ -12,7 +12,8 @@ Everything else is named and ignored: what anybody can append breaks nobody's ru
 runs with a lower sequence, since what is missing might have been theirs; to every run where a witness is given:
 
     missing    an entry that counts, or that one which counts follows, is chained to an entry that is not there: it was
-               removed, edited or rewritten; or a witness is not there, or on no line with the last one
+               removed, edited or rewritten; or its signature does not hold, and one that a trusted key signed follows
+               it directly, whose writer had checked it; or a witness is not there, or on no line with the last one
 
 The other kinds of problem: "torn" (a line that is no entry, as an interrupted append leaves one; anybody may have
 written it), "ignored" (no valid signature, another list's entry, or a copy), "fork" (two entries that count follow the
@@ -34,6 +35,9 @@ Kind = Literal["torn", "ignored", "fork", "missing", "unknown"]
 # what is wrong with a list in itself; a torn line, or a key that one reader does not trust, is only worth a word
 SERIOUS: tuple[Kind, ...] = ("ignored", "fork", "missing")
 _ROOT, _ABSENT = -1, -2
+_EDITED = (
+    "its signature is not that of the key that it names, and was when the next entry was written: it was edited since"
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,14 @@ def audit(
     found = [*tree.problems, *_compare(tree, witnesses)]
     signed = any(node.authentic for node in tree.nodes)
     counted = [node for node in tree.nodes if _counts(node, signed)]
-    found += [*_uncounted(tree.nodes, signed, keys), *_forks(counted, tree.nodes)]
+    edited = [*_edited(tree.nodes, keys)]
+    known = {node.line for node in (*counted, *edited)}
+    others = [node for node in tree.nodes if node.line not in known]
+    found += [*_uncounted(others, keys), *_forks(counted, tree.nodes)]
+    found += [
+        Problem(node.line, _EDITED, "missing", node.entry.run, None if witnesses else node.entry.sequence + 1)
+        for node in edited
+    ]
     # of a list without any signature, everything is taken as it is
     harm = (node for node in tree.nodes if node.parent == _ABSENT and (node.authentic or node.vouched or not signed))
     found += [
@@ -199,13 +210,19 @@ def _counts(node: _Node, signed: bool) -> bool:
     return not node.refusal and (node.authentic or (not node.entry.key and (node.vouched or not signed)))
 
 
-def _uncounted(nodes: list[_Node], signed: bool, keys: Mapping[str, PublicKey] | None) -> list[Problem]:
-    """Entries that do not count: each false signature, and how many are unsigned or of each other key."""
+def _edited(nodes: list[_Node], keys: Mapping[str, PublicKey] | None) -> Iterator[_Node]:
+    """Entries by trusted keys whose signature does not hold, and did when the one that follows them was written."""
+    followed = {node.parent for node in nodes if node.authentic and node.parent >= 0}
+    for node in (nodes[place] for place in sorted(followed)):
+        if not node.authentic and node.entry.key and (keys is None or node.entry.key in keys):
+            yield node
+
+
+def _uncounted(nodes: list[_Node], keys: Mapping[str, PublicKey] | None) -> list[Problem]:
+    """Problems of entries that do not count: each false signature, and how many are unsigned or of each other key."""
     found = []
     others: dict[str, list[_Node]] = {}
     for node in nodes:
-        if _counts(node, signed):
-            continue
         if node.entry.key and (keys is None or node.entry.key in keys):
             reason = node.refusal or "its signature is not that of the key that it names"
             found.append(Problem(node.line, reason, "ignored", node.entry.run))

@@ -33,7 +33,7 @@ class SignedEnd:
         manifests: SHA-256 of the manifest's file, by signer.
         outcome: how the run ended.
         parameters: SHA-256 of the external parameters' canonical JSON.
-        keyid: of the key that signed it first, which is the recorder's.
+        keyids: of the recorder's key, and of those that it was rotated to and from.
     """
 
     run: str
@@ -41,13 +41,13 @@ class SignedEnd:
     manifests: tuple[str, ...]
     outcome: str
     parameters: str
-    keyid: str
+    keyids: tuple[str, ...]
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> SignedEnd:
         """What ``dataclasses.asdict`` and JSON made of one."""
-        sequence, digest = document["start"]
-        return cls(**{**document, "start": (sequence, digest), "manifests": tuple(document["manifests"])})
+        lists = {name: tuple(document[name]) for name in ("start", "manifests", "keyids")}
+        return cls(**{**document, **lists})
 
 
 @dataclass
@@ -200,9 +200,9 @@ class LedgerSummary:
         beside a run that came without its ledger. One with entries of the signer must have this run's beginning.
         """
         whole = bool(self.runs) and not self.gaps
-        if whole and end.run not in self.runs and end.keyid not in self.keyids and "" not in self.keyids:
+        if whole and end.run not in self.runs and {"", *end.keyids}.isdisjoint(self.keyids):
             return UnrelatedLedger(
-                "the ledger here is of other runs: it has no entry of this one, nor any by the key that signed it"
+                "the ledger here is of other runs: it has no entry of this one, nor any by whoever recorded it"
             )
         why = f" ({self.gaps[0][1]})" if self.gaps else ""
         return LedgerError(

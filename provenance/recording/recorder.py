@@ -210,7 +210,7 @@ class Recorder:
                 exit_code=exit_code,
                 attempts=self._attempts(Attempt(began, ended, outcome)) if attempts is None else tuple(attempts),
                 machine=machine,
-                ledger=LedgerReference(self.entry.sequence, self.entry.digest),
+                ledger=LedgerReference(self.entry.sequence, self.entry.digest, self.keyid),
                 artifacts=(),
             )
             wrong: ProvenanceError | None = None

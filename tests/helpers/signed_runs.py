@@ -86,7 +86,7 @@ class SignedRuns:
             manifest, dependencies=_with_data(manifest.dependencies, experiment.dataset, official, data_files)
         )
         artifacts = tuple(Artifact(name, len(data), bytes_digest(data)) for name, data in files.items())
-        ledger = LedgerReference(began.sequence, began.digest)
+        ledger = LedgerReference(began.sequence, began.digest, self._key.keyid)
         manifest = replace(manifest, artifacts=artifacts, ledger=ledger, outcome=outcome)
         data = Statement.about(manifest).to_bytes()
         signature = bytes.fromhex(self._signer.sign(pae(PAYLOAD_TYPE, data)).signature)

@@ -126,7 +126,7 @@ def examine(path: Path, policy: TrustPolicy) -> Examined:
             result = score_of(manifest, path.parent, verdict)
     except NoScore as error:
         return Examined(path, Refused(path, error.message))
-    return Examined(path, result, signed_end(manifest, verdict.digests, verdict.keyids))
+    return Examined(path, result, signed_end(manifest, verdict.digests, verdict.keyids, policy))
 
 
 def verified(path: Path, policy: TrustPolicy) -> Verdict:

@@ -5,14 +5,15 @@
     verdicts              as many different reviewers signed verdicts that count, where it requires any
 
 Different signers have different names in the policy, and are different holders: keys that were rotated to each other
-are one holder's, whatever names the policy gives them. Whoever counts as an author of a run counts as no reviewer of
-it. The time of a key's signature is the signed document's own statement, so a policy's dates bind honest signers, and a
+are one holder's, whatever names the policy gives them. Whoever counts as an author of a run, or recorded it, counts as
+no reviewer of it; of a manifest of an earlier release, which does not name its recorder's key, nobody who signed it.
+The time of a key's signature is the signed document's own statement, so a policy's dates bind honest signers, and a
 thief to the dates that it allows; that of an identity's signature is the log's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from glob import escape
@@ -62,7 +63,8 @@ def with_policy(
         ended = moment(verdict.manifest.finished_on)
         signed: list[_Signed] = [(keyid, ended) for keyid in verdict.keyids]
         signed += [((each.identity, each.issuer), each.signed_on) for each in keyless]
-        case = _Case(policy, trust, _name(verdict.manifest), tuple(signed))
+        named = verdict.manifest.ledger.key
+        case = _Case(policy, trust, _name(verdict.manifest), tuple(signed), (named,) if named else verdict.keyids)
         found = [*_signatures(case), *_verdicts(case, verdict, folder)]
     except ProvenanceError as error:
         found = [(name, _Unmet(error.message, error.cure)) for name in names]
@@ -96,12 +98,23 @@ _Signed = tuple[str | KeylessIdentity, datetime | None]
 
 @dataclass(frozen=True)
 class _Case:
-    """A policy, the trust, the experiment that was signed, and by which keys and identities when."""
+    """A policy, the trust, the experiment that was signed, by which keys and identities when, and which of these keys
+    may be the recorder's.
+    """
 
     policy: SigningPolicy
     trust: TrustPolicy
     experiment: str
     signed: tuple[_Signed, ...]
+    recorders: tuple[str, ...]
+
+    def makers(self) -> dict[str, str]:
+        """Who counts as an author, or recorded the run, as whatever the policy has him: names by holder."""
+        found = self.holders(AUTHOR, self.signed)[0]
+        for keyid in self.recorders:
+            signer = self.policy.signer(self.trust.introducers(keyid))
+            found.setdefault(self.trust.holder(keyid), signer.name if signer else "")
+        return found
 
     def holders(self, role: str, signed: Iterable[_Signed]) -> tuple[dict[str, str], list[str]]:
         """Who of these counts in a role: names by holder; and why the others do not."""
@@ -130,7 +143,7 @@ def _signatures(case: _Case) -> Iterator[_Found]:
     yield f"{AUTHOR} signatures", _enough(authors, case.policy.signatures[AUTHOR], why, "signed by")
     if REVIEWER in case.policy.signatures:
         reviewers, why = case.holders(REVIEWER, case.signed)
-        reviewers, why = _without(authors, reviewers, why)
+        reviewers, why = _without(case.makers(), reviewers, why)
         found = _enough(reviewers, case.policy.signatures[REVIEWER], why, "signed by")
         yield f"{REVIEWER} signatures", found
 
@@ -139,21 +152,25 @@ def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None) -> Iterat
     required = case.policy.verdicts
     if required is None or verdict.manifest is None:
         return
-    authors, _ = case.holders(AUTHOR, case.signed)
     reasons: list[str] = []
     signed: list[_Signed] = []
-    for item in _attestations(folder, verdict.manifest.invocation_id, case.trust):
+    for item in _attestations(folder, verdict.digests, case.trust):
         objection = _objection(item, required)
         reasons += [objection] if objection else []
         when = moment(item.signed_on) if item.signed_on else None
         signed += [] if objection else [(keyid, when) for keyid in item.keyids]
     reviewers, why = case.holders(REVIEWER, signed)
-    reviewers, why = _without(authors, reviewers, [*reasons, *why])
+    reviewers, why = _without(case.makers(), reviewers, [*reasons, *why])
     yield "verdicts", _enough(reviewers, required.at_least, why, "repeated by")
 
 
-def _attestations(folder: RunFolder | None, run: str, trust: TrustPolicy) -> tuple[AnyAttestation, ...]:
-    """The verdicts on a run beside it, compared with those repetitions that are beside it too."""
+def _attestations(
+    folder: RunFolder | None, manifests: Collection[str], trust: TrustPolicy
+) -> tuple[AnyAttestation, ...]:
+    """The verdicts on a run beside it, compared with those repetitions that are beside it too.
+
+    The run is known by the digest of its manifest: its author may give another one the same identifier.
+    """
     if folder is None:
         return ()
     root = folder.root.absolute()
@@ -162,7 +179,7 @@ def _attestations(folder: RunFolder | None, run: str, trust: TrustPolicy) -> tup
     beside = [place for name in names for place in root.parent.glob(f"{escape(Path(name).name)}/")]
     known = read_results([root, *beside], policy=trust)
     found = read_attestations(known, trust) if beside else alone
-    return tuple(item for item in found.every if item.run.run_id == run)
+    return tuple(item for item in found.every if not {*manifests}.isdisjoint(item.run.manifest_digests))
 
 
 def _objection(item: AnyAttestation, required: RequiredVerdicts) -> str:
@@ -177,11 +194,11 @@ def _objection(item: AnyAttestation, required: RequiredVerdicts) -> str:
 
 
 def _without(
-    authors: Mapping[str, str], reviewers: Mapping[str, str], why: list[str]
+    makers: Mapping[str, str], reviewers: Mapping[str, str], why: list[str]
 ) -> tuple[dict[str, str], list[str]]:
-    own = {holder: name for holder, name in reviewers.items() if holder in authors or name in authors.values()}
+    own = {holder: name for holder, name in reviewers.items() if holder in makers or name in makers.values()}
     others = {holder: name for holder, name in reviewers.items() if holder not in own}
-    return others, [*why, *(f"{name} is an author of this run" for name in own.values())]
+    return others, [*why, *(f"{name} is an author of this run, or recorded it" for name in own.values())]
 
 
 def _enough(counted: Mapping[str, str], wanted: int, why: Iterable[str], how: str) -> str | _Unmet:

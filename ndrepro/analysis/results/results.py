@@ -23,8 +23,8 @@ separates them, for statistics.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ class Results:
 
     ``rows`` are in the order of their starts; ``segments`` were trained to their end, and have no result of their own;
     ``others`` are scripts and recorded programs. ``copies`` are the runs, among those refused, whose results are
-    another run's (``once_each``).
+    another run's (``once_each``). ``ledger_problems`` say why a ledger may not have all runs.
     """
 
     rows: tuple[ResultRow, ...]
@@ -75,6 +75,7 @@ class Results:
     folders: tuple[Path, ...] = ()
     copies: tuple[ResultRow, ...] = ()
     others: tuple[OtherRun, ...] = ()
+    ledger_problems: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[ResultRow]:
         return iter(self.rows)
@@ -115,6 +116,7 @@ class Results:
         return {
             "folders": [str(folder) for folder in self.folders],
             "begun": self.started,
+            "ledger_problems": list(self.ledger_problems),
             "completed": len(self.rows),
             "cost": asdict(self.cost()),
             "unfinished": [
@@ -158,12 +160,13 @@ def read_results(
             path = _ledger_of(absolute)
             ledger = ReadLedger(path, _read_ledger(path, kept, policy))
             found = examine_folder(absolute, policy, kept, watch, ledger=ledger)
-            parts.append(_checked(absolute, found, ledger.path, ledger.summary))
+            parts.append(_checked(absolute, found, ledger.path, ledger.summary, policy))
     counts = [part.started for part in parts]
-    rows, copies, reasons = once_each(row for part in parts for row in part.rows)
+    rows, twofold = _one_manifest_each([row for part in parts for row in part.rows])
+    rows, copies, reasons = once_each(rows)
     return Results(
         rows=rows,
-        refused=(*(item for part in parts for item in part.refused), *reasons),
+        refused=(*(item for part in parts for item in part.refused), *twofold, *reasons),
         unfinished=tuple(item for part in parts for item in part.unfinished),
         segments=tuple(item for part in parts for item in part.segments),
         lost=tuple(item for part in parts for item in part.lost),
@@ -171,7 +174,18 @@ def read_results(
         folders=tuple(given),
         copies=copies,
         others=tuple(item for part in parts for item in part.others),
+        ledger_problems=tuple(text for part in parts for text in part.ledger_problems),
     )
+
+
+def _one_manifest_each(rows: Sequence[ResultRow]) -> tuple[Sequence[ResultRow], tuple[Refused, ...]]:
+    """Rows without the runs of which two folders have different manifests; and why each of those is refused."""
+    digests: dict[str, set[str]] = {}
+    for row in rows:
+        digests.setdefault(row.run_id, {*row.manifest_digests}).intersection_update(row.manifest_digests)
+    reason = "another folder has another manifest of the same run: one of the two is false"
+    refused = [Refused(RunFolder(row.folder).manifest, reason) for row in rows if not digests[row.run_id]]
+    return [row for row in rows if digests[row.run_id]], tuple(refused)
 
 
 def once_each(rows: Iterable[ResultRow]) -> tuple[tuple[ResultRow, ...], tuple[ResultRow, ...], tuple[Refused, ...]]:
@@ -229,29 +243,39 @@ def _read_ledger(path: Path, cache: ManifestCache, policy: TrustPolicy) -> Ledge
     return ledger
 
 
-def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerSummary) -> Results:
-    """One folder's manifests, each compared with the ledger at ``path``; of several of one run the first counts."""
+def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerSummary, policy: TrustPolicy) -> Results:
+    """One folder's manifests, each compared with the ledger at ``path``; of several of one run the first counts, and
+    none where they differ.
+    """
     found: dict[str, Examined] = {}
     refused: list[Refused] = []
+    twofold: dict[str, Refused] = {}
     unrelated = False
     for item in examined:
         if isinstance(item.result, Refused):
             refused.append(item.result)
             continue
         try:
-            if ledger.exists and item.end is not None:
-                ledger.end_of(item.end)
-        except UnrelatedLedger:
-            unrelated = True
+            try:
+                if ledger.exists and item.end is not None:
+                    ledger.end_of(item.end)
+            except UnrelatedLedger:
+                unrelated = True
+                _expect_own_ledger(item, path, policy)
         except LedgerError as error:
             refused.append(Refused(item.path, f"its ledger: {error.message}"))
             continue
         if (first := found.setdefault(item.run_id, item)) is not item:
             refused.append(Refused(item.path, f"the same run as {first.path}"))
+            if first.end and item.end and {*first.end.manifests}.isdisjoint(item.end.manifests):
+                twofold[item.run_id] = Refused(first.path, f"the same run as {item.path}, with another manifest")
+    refused += twofold.values()
+    found = {run: item for run, item in found.items() if run not in twofold}
     results = [item.result for item in found.values()]
     others = [result for result in results if isinstance(result, Unfinished)]
     started = _started_below(folder, path.parent, ledger)
-    known = {name for item in examined for name in (item.run_id, item.path.parent.name)}
+    # of a manifest that cannot be read its folder's name is all that is known
+    known = {item.run_id or item.path.parent.name for item in examined}
     lost = [_lost(path.parent, name, started[name]) for name in sorted(started.keys() - known)]
     moved = bool((known & ledger.runs.keys()) - started.keys())  # started elsewhere: not all of that folder is here
     return Results(
@@ -262,7 +286,19 @@ def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerS
         lost=tuple(lost),
         started=len(started) if ledger.exists and not unrelated and not moved else None,
         others=tuple(result for result in results if isinstance(result, OtherRun)),
+        ledger_problems=tuple(f"{path}: {text}" for text in ledger.problems),
     )
+
+
+def _expect_own_ledger(item: Examined, other: Path, policy: TrustPolicy) -> None:
+    """Compare a manifest with every ledger beside its run but the ``other`` one.
+
+    Raises LedgerError where the manifest is not the run's end.
+    """
+    for path in RunFolder(item.path.parent).ledgers if item.end is not None else ():
+        with suppress(UnrelatedLedger):
+            if path != other and item.end is not None:
+                Ledger(path).summary(policy.keys()).end_of(item.end)
 
 
 def _started_below(folder: Path, root: Path, ledger: LedgerSummary) -> dict[str, LedgerRun]:

@@ -14,18 +14,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from ndrepro.execution.resumption.checkpoint_record import BoundCheckpoint, bound_checkpoints, bound_requests
 from ndrepro.execution.resumption.recorded_states import checkpoint_state, expect_state
 from ndrepro.protocol.errors import CheckpointError, NotOwnRun
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.training_state import read_states
-from provenance.attestation.countersignature import ORIGIN
+from provenance.attestation.countersignature import ORIGIN, ended_here
 from provenance.attestation.dsse import verify_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
-from provenance.attestation.trust import OWN_NAME, TrustedKey
+from provenance.attestation.trust import OWN_NAME, TrustedKey, TrustPolicy
+from provenance.attestation.verify import verify
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.digest import file_digest
 from provenance.ledger_entries.entry import Entry
@@ -41,24 +43,42 @@ class ResumeStart:
     refused: tuple[str, ...]
 
 
-def choose_start(folder: RunFolder, ledger: Ledger, keys: Sequence[TrustedKey]) -> ResumeStart:
+def begun_here(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> bool:
+    """Whether what is in a run's folder is of this machine's recorder: by the ledger the own key ended the run with its
+    manifest, or, where it has none, began an attempt with its request.
+    """
+    own = ledger.entries_of(folder.root.name, trust.own_keys())
+    if folder.manifest.exists():
+        return ended_here(verify(folder.manifest, trust=trust, manifest_only=True), own)
+    return file_digest(folder.request, follow_symlinks=False).sha256 in bound_requests(own)
+
+
+def began_for_itself(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> bool:
+    """Whether this machine's recorder made what is there (``begun_here``), and not to repeat another run, whose author
+    chose all in it.
+    """
+    repeats = any(ORIGIN in each.fields for each in ledger.entries_of(folder.root.name, trust.own_keys()))
+    return not repeats and not folder.origin.exists() and begun_here(folder, ledger, trust)
+
+
+def choose_start(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> ResumeStart:
     """The latest checkpoint of the run that verifies, by its manifest or the ledger of the runs.
 
-    ``keys`` are all that are trusted, this machine's own by its name. Raises NotOwnRun for a run that another one of
-    them signed or began, CheckpointError where the request is not the one that was signed, TrustError or EnvelopeError
-    where the signature of an earlier attempt does not hold.
+    Raises NotOwnRun for a run that another trusted key signed or began, CheckpointError where the request is not the
+    one that was signed or bound, TrustError or EnvelopeError where the signature of an earlier attempt does not hold.
     """
+    keys = trust.keys()
     entries = ledger.entries_of(folder.root.name, keys)
-    writers = [key for key in keys if key.base64 in {entry.key for entry in entries}]
-    _expect_own(folder, writers)
+    _expect_own(folder, [key for key in keys if key.base64 in {entry.key for entry in entries}])
     _expect_origin(folder, entries)
-    manifest = _last_manifest(folder, keys, begun_here=bool(writers))
+    own = begun_here(folder, ledger, trust)
+    manifest = _last_manifest(folder, keys, own=own)
     bound: Mapping[int, BoundCheckpoint] = {}
     if manifest is not None:
         _expect_request(folder, _artifact(manifest, folder, folder.request))
+    elif any(entry.key for entry in entries) and not own:
+        _refuse_request(folder)
     else:
-        if requests := bound_requests(entries):
-            _expect_request(folder, *requests)
         bound = bound_checkpoints(entries)
     refused: list[str] = []
     for step in reversed(folder.checkpoint_steps()):
@@ -95,11 +115,10 @@ def _expect_origin(folder: RunFolder, entries: Sequence[Entry]) -> None:
         )
 
 
-def _last_manifest(folder: RunFolder, keys: Sequence[TrustedKey], *, begun_here: bool) -> Manifest | None:
+def _last_manifest(folder: RunFolder, keys: Sequence[TrustedKey], *, own: bool) -> Manifest | None:
     """The manifest of the last attempt; None where its recorder was killed, or there was none.
 
-    A colleague may have countersigned a run that was started here; without its first entry it is not known who recorded
-    it.
+    A colleague may have countersigned an ``own`` run; without the entry that ended it, it is not known who recorded it.
     """
     path = folder.manifest
     if not path.exists():
@@ -110,9 +129,13 @@ def _last_manifest(folder: RunFolder, keys: Sequence[TrustedKey], *, begun_here:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
     verified = verify_envelope(data, keys)
     signers = [key for key in keys if key.keyid in verified.signers]
-    if not begun_here or not any(key.name == OWN_NAME for key in signers):
-        _expect_own(folder, signers)
     manifest = Statement.from_bytes(verified.payload).manifest
+    if not own:
+        _expect_own(folder, signers)
+        raise NotOwnRun(
+            f"{path}: the ledger beside the run does not say that this machine's key ended it with this manifest",
+            "resume it beside the ledger that it was recorded in, or train it anew with `ndrepro run`",
+        )
     if manifest.invocation_id != folder.root.name:
         raise CheckpointError(f"{path}: the manifest of {manifest.invocation_id}", "get the run's own manifest")
     return manifest
@@ -125,9 +148,13 @@ def _artifact(manifest: Manifest, folder: RunFolder, path: Path) -> str | None:
 
 def _expect_request(folder: RunFolder, *signed: str | None) -> None:
     if file_digest(folder.request, follow_symlinks=False).sha256 not in signed:
-        raise CheckpointError(
-            f"{folder.request}: not the request that was signed", "get the original file, or start a new run"
-        )
+        _refuse_request(folder)
+
+
+def _refuse_request(folder: RunFolder) -> NoReturn:
+    raise CheckpointError(
+        f"{folder.request}: not the request that was signed", "get the original file, or start a new run"
+    )
 
 
 def _expect_signed(folder: RunFolder, manifest: Manifest, step: int) -> None:

@@ -22,7 +22,7 @@ from ndrepro.execution.containers.engines import ContainerChoice
 from ndrepro.execution.containers.image_attestation import attested
 from ndrepro.execution.environments.gpu_fit import expect_gpu
 from ndrepro.execution.own_sources.network_files import with_source
-from ndrepro.execution.resumption.resume_start import choose_start
+from ndrepro.execution.resumption.resume_start import began_for_itself, choose_start
 from ndrepro.execution.runs import data_check, slurm_allocation
 from ndrepro.execution.runs.attempt import RunAttempt
 from ndrepro.execution.runs.child_process import child_python
@@ -39,7 +39,6 @@ from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image
 from ndrepro.protocol.layout import SEGMENTS, RunFolder, RunsFolder
 from ndrepro.protocol.messages import Request, Result, Scores, read_json, write_json
 from ndrepro.protocol.project_folders import CODE
-from provenance.attestation.countersignature import began_here
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Resource
@@ -224,7 +223,7 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     if request.container is not None:
         here = engines.find(ContainerChoice.recorded(request.container), request.experiment.device)
         request = replace(request, container=replace(here, attestation=request.container.attestation))
-    start = choose_start(folder, Ledger(options.runs.ledger), TrustPolicy.load(options.home).keys())
+    start = choose_start(folder, Ledger(options.runs.ledger), TrustPolicy.load(options.home))
     observer.resuming(start.step, start.refused)
     request = replace(request, data=str(data), resume_step=start.step)
     with StopRequests() as stops:
@@ -244,9 +243,7 @@ def _data_of(folder: RunFolder, request: Request, options: RunOptions) -> Path:
 
 
 def _is_own(folder: RunFolder, options: RunOptions) -> bool:
-    """Whether this machine started the run, by the ledger, and not to repeat another, whose author chose all in it."""
-    trust = TrustPolicy.load(options.home)
-    return not folder.origin.exists() and began_here(folder.root.name, options.runs.ledger, trust)
+    return began_for_itself(folder, Ledger(options.runs.ledger), TrustPolicy.load(options.home))
 
 
 def _complete(folder: RunFolder, options: RunOptions) -> UsageError:

@@ -167,6 +167,9 @@ def left_out_words(scores: Results, repeats: int, *, study: bool = False) -> str
     else:
         runs = plural(scores.started, "started run")
         started = f"The ledger records {runs}{of_study}; this report has the results of {kept}. "
+    if scores.ledger_problems:
+        many = plural(len(scores.ledger_problems), "problem")
+        started += f"The ledger has {many}, so that runs may be missing: {scores.ledger_problems[0]}. "
     parts = (
         (len(scores.unfinished), "failed or interrupted, recorded so in a signed manifest"),
         (len(scores.segments), "segments of runs (spot checks, a search), which have no result of their own"),

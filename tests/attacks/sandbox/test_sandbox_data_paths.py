@@ -45,6 +45,7 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import REPRODUCED_RUN, Resource
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
+from provenance.formats.digest import file_digest
 
 CIFAR = Experiment.from_name("lenet_bn_1")
 CONNECTIONS = """
@@ -269,6 +270,9 @@ def test_a_run_that_somebody_else_started_is_not_resumed_from_any_path(tmp_path:
     with pytest.raises(SandboxError):
         resume(folder, options, Observer())
     Ledger(runs.ledger).append("begun", folder.root.name, signer)
+    with pytest.raises(SandboxError):  # the own key began a run of this name, and not with this request
+        resume(folder, options, Observer())
+    Ledger(runs.ledger).append("begun", folder.root.name, signer, request=file_digest(folder.request).sha256)
     with pytest.raises(DataError):  # the control: the path of an own run is looked at, and holds no data
         resume(folder, options, Observer())
 
@@ -284,7 +288,8 @@ def test_a_run_is_not_resumed_in_somebody_else_s_image(tmp_path: Path) -> None:
     options = RunOptions(runs, home)
     with pytest.raises(UsageError, match="its image is somebody else's choice"):
         resume(folder, options, Observer())
-    Ledger(runs.ledger).append("begun", folder.root.name, KeyRing(home).signer())
+    request = file_digest(folder.request).sha256
+    Ledger(runs.ledger).append("begun", folder.root.name, KeyRing(home).signer(), request=request)
     with pytest.raises(DataError):  # the control: an own run gets further
         resume(folder, options, Observer())
 
@@ -324,7 +329,7 @@ def test_an_unfinished_repetition_is_no_run_of_the_reviewer_s_own(tmp_path: Path
         with pytest.raises(UsageError, match=f"its {why} somebody else's"):
             resume(folder, RunOptions(runs, home), Observer())
         with pytest.raises(CheckpointError, match="which run it repeats") if removed else nullcontext():
-            choose_start(folder, Ledger(runs.ledger), TrustPolicy.load(home).keys())
+            choose_start(folder, Ledger(runs.ledger), TrustPolicy.load(home))
     assert not ran.exists()
 
 

@@ -34,6 +34,7 @@ from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import ProvenanceError
+from provenance.formats.digest import file_digest
 
 KILLED = """
 import os, signal, sys
@@ -96,7 +97,7 @@ def copied(bench: Bench, into: Path) -> tuple[RunFolder, RunsFolder]:
 
 
 def start_of(folder: RunFolder, runs: RunsFolder, bench: Bench) -> tuple[int, tuple[str, ...]]:
-    start = choose_start(folder, Ledger(runs.ledger), TrustPolicy.load(bench.options.home).keys())
+    start = choose_start(folder, Ledger(runs.ledger), TrustPolicy.load(bench.options.home))
     return start.step, start.refused
 
 
@@ -199,11 +200,16 @@ def test_a_forged_checkpoint_is_not_resumed_from(killed: Bench, honest: Finished
 
 
 def test_a_signed_attempt_is_verified_first(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    def sign(folder: RunFolder, runs: RunsFolder, by: Bench = author, **changes: object) -> None:
+        sign_again(folder, by, **changes)
+        digest, key = file_digest(folder.manifest).sha256, KeyRing(by.options.home).signer()
+        Ledger(runs.ledger).append("ended", folder.root.name, key, outcome="interrupted", manifest=digest)
+
     def interrupted(name: str) -> tuple[RunFolder, RunsFolder]:
         runs = RunsFolder(tmp_path / name / "runs")
         folder = RunFolder(runs.root / "lenet_nd_4_digits" / honest.folder.root.name)
         shutil.copytree(honest.folder.root, folder.root, ignore=shutil.ignore_patterns(".lock"))
-        sign_again(folder, author, outcome="interrupted")
+        sign(folder, runs, outcome="interrupted")
         return folder, runs
 
     folder, runs = interrupted("control")
@@ -221,13 +227,13 @@ def test_a_signed_attempt_is_verified_first(honest: Finished, author: Bench, tmp
 
     folder, runs = interrupted("signed")  # by the author, who forged it with the key: the state digests say another
     edit_checkpoint(folder.checkpoint(24), other_weights)
-    sign_again(folder, author)
+    sign(folder, runs)
     step, refused = start_of(folder, runs, author)
     assert step == 18 and "not the recorded state after epoch 4: the network in it differs" in refused[0]
 
     folder, runs = interrupted("sums")
     edit_checkpoint(folder.checkpoint(24), lambda tensors, place: place.update(correct=20))  # type: ignore[attr-defined]
-    sign_again(folder, author)
+    sign(folder, runs)
     assert "are not zero" in start_of(folder, runs, author)[1][0]
 
     folder, runs = interrupted("stranger")
