@@ -23,8 +23,9 @@ separates them, for statistics.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ from provenance.attestation.key_home import default_home
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import LedgerError, NotFoundError
-from provenance.ledger_entries.summary import LedgerRun, LedgerSummary, UnrelatedLedger
+from provenance.ledger_entries.summary import LedgerRun, LedgerSummary, SignedEnd, UnrelatedLedger
 
 if TYPE_CHECKING:
     import pandas
@@ -160,7 +161,8 @@ def read_results(
             path = _ledger_of(absolute)
             ledger = ReadLedger(path, _read_ledger(path, kept, policy))
             found = examine_folder(absolute, policy, kept, watch, ledger=ledger)
-            parts.append(_checked(absolute, found, ledger.path, ledger.summary, policy))
+            read = functools.cache(lambda path: _read_ledger(path, kept, policy))
+            parts.append(_checked(absolute, found, ledger.path, ledger.summary, read))
     counts = [part.started for part in parts]
     rows, twofold = _one_manifest_each([row for part in parts for row in part.rows])
     rows, copies, reasons = once_each(rows)
@@ -243,9 +245,11 @@ def _read_ledger(path: Path, cache: ManifestCache, policy: TrustPolicy) -> Ledge
     return ledger
 
 
-def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerSummary, policy: TrustPolicy) -> Results:
-    """One folder's manifests, each compared with the ledger at ``path``; of several of one run the first counts, and
-    none where they differ.
+def _checked(
+    folder: Path, examined: list[Examined], path: Path, ledger: LedgerSummary, read: Callable[[Path], LedgerSummary]
+) -> Results:
+    """One folder's manifests, each compared with the ledger at ``path``, or, where that has nothing of it, with those
+    beside its run, which ``read`` reads; of several of one run the first counts, and none where they differ.
     """
     found: dict[str, Examined] = {}
     refused: list[Refused] = []
@@ -256,12 +260,12 @@ def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerS
             refused.append(item.result)
             continue
         try:
-            try:
-                if ledger.exists and item.end is not None:
-                    ledger.end_of(item.end)
-            except UnrelatedLedger:
-                unrelated = True
-                _expect_own_ledger(item, path, policy)
+            related = item.end is None or (ledger.exists and _is_end(ledger, item.end))
+            unrelated = unrelated or not related
+            if item.end is not None and not related:
+                for beside in RunFolder(item.path.parent).ledgers:
+                    if beside != path and _is_end(read(beside), item.end):
+                        break
         except LedgerError as error:
             refused.append(Refused(item.path, f"its ledger: {error.message}"))
             continue
@@ -290,15 +294,13 @@ def _checked(folder: Path, examined: list[Examined], path: Path, ledger: LedgerS
     )
 
 
-def _expect_own_ledger(item: Examined, other: Path, policy: TrustPolicy) -> None:
-    """Compare a manifest with every ledger beside its run but the ``other`` one.
-
-    Raises LedgerError where the manifest is not the run's end.
-    """
-    for path in RunFolder(item.path.parent).ledgers if item.end is not None else ():
-        with suppress(UnrelatedLedger):
-            if path != other and item.end is not None:
-                Ledger(path).summary(policy.keys()).end_of(item.end)
+def _is_end(ledger: LedgerSummary, end: SignedEnd) -> bool:
+    """Whether a manifest is how its run ended, by a ledger; not, where that is of other runs. Raises LedgerError."""
+    try:
+        ledger.end_of(end)
+    except UnrelatedLedger:
+        return False
+    return True
 
 
 def _started_below(folder: Path, root: Path, ledger: LedgerSummary) -> dict[str, LedgerRun]:

@@ -11,7 +11,7 @@ the own key, results and weights of the earlier attempt included, and nobody her
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -26,7 +26,7 @@ from provenance.attestation.dsse import verify_envelope
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.statement import Statement
-from provenance.attestation.trust import OWN_NAME, TrustedKey, TrustPolicy
+from provenance.attestation.trust import TrustedKey, TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.digest import file_digest
@@ -69,10 +69,11 @@ def choose_start(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> Resum
     """
     keys = trust.keys()
     entries = ledger.entries_of(folder.root.name, keys)
-    _expect_own(folder, [key for key in keys if key.base64 in {entry.key for entry in entries}])
+    own_keys = {key.keyid for key in trust.own_keys()}
+    _expect_own(folder, [key for key in keys if key.base64 in {entry.key for entry in entries}], own_keys)
     _expect_origin(folder, entries)
     own = begun_here(folder, ledger, trust)
-    manifest = _last_manifest(folder, keys, own=own)
+    manifest = _last_manifest(folder, keys, own_keys, own=own)
     bound: Mapping[int, BoundCheckpoint] = {}
     if manifest is not None:
         _expect_request(folder, _artifact(manifest, folder, folder.request))
@@ -96,8 +97,8 @@ def choose_start(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> Resum
     return ResumeStart(0, tuple(refused))
 
 
-def _expect_own(folder: RunFolder, signers: Sequence[TrustedKey]) -> None:
-    others = ", ".join(dict.fromkeys(key.name for key in signers if key.name != OWN_NAME))
+def _expect_own(folder: RunFolder, signers: Sequence[TrustedKey], own_keys: Collection[str]) -> None:
+    others = ", ".join(dict.fromkeys(key.name for key in signers if key.keyid not in own_keys))
     if others:
         raise NotOwnRun(
             f"{folder.root}: started or signed by {others}: what it has trained would be signed with your key",
@@ -115,7 +116,9 @@ def _expect_origin(folder: RunFolder, entries: Sequence[Entry]) -> None:
         )
 
 
-def _last_manifest(folder: RunFolder, keys: Sequence[TrustedKey], *, own: bool) -> Manifest | None:
+def _last_manifest(
+    folder: RunFolder, keys: Sequence[TrustedKey], own_keys: Collection[str], *, own: bool
+) -> Manifest | None:
     """The manifest of the last attempt; None where its recorder was killed, or there was none.
 
     A colleague may have countersigned an ``own`` run; without the entry that ended it, it is not known who recorded it.
@@ -131,7 +134,7 @@ def _last_manifest(folder: RunFolder, keys: Sequence[TrustedKey], *, own: bool) 
     signers = [key for key in keys if key.keyid in verified.signers]
     manifest = Statement.from_bytes(verified.payload).manifest
     if not own:
-        _expect_own(folder, signers)
+        _expect_own(folder, signers, own_keys)
         raise NotOwnRun(
             f"{path}: the ledger beside the run does not say that this machine's key ended it with this manifest",
             "resume it beside the ledger that it was recorded in, or train it anew with `ndrepro run`",

@@ -217,6 +217,19 @@ def test_a_list_of_others_nearer_to_a_run_hides_no_entry_of_it(
     assert not verdict.ok and "ended (entry 2) with another manifest" in verdict.checks[7].message
 
 
+def test_results_of_several_folders_of_runs_are_compared_with_their_own_lists(tmp_path: Path) -> None:
+    """As what was imported. Before, the folder above them had no list, and nothing was asked."""
+    runs = SignedRuns(tmp_path / "imported" / "lab")
+    folder = runs.add(Experiment.from_name("lenet_bn_1_digits"), rows(1, 0.5))
+    shutil.move(runs.close(), tmp_path / "imported" / "runs")
+    path = RunFolder(tmp_path / "imported" / "runs" / folder.parent.name / folder.name).manifest
+    trust = TrustPolicy.load(runs.home)
+    assert len(read_results(tmp_path / "imported", policy=trust).rows) == 1, "the control"
+    signed(path, replace(manifest_of(RunFolder(path.parent)), exit_code=3), KeyRing(runs.home))
+    found = read_results(tmp_path / "imported", policy=trust)
+    assert not found.rows and "with another manifest" in found.refused[0].reason
+
+
 @pytest.mark.parametrize("outcome", ["completed", "interrupted"])
 def test_a_copied_entry_makes_no_run_the_reviewer_s_own(
     honest: Finished, author: Bench, tmp_path: Path, outcome: str

@@ -30,6 +30,7 @@ from ndrepro.protocol.errors import CheckpointError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.study.study import StudyRun
+from provenance.attestation import key_lifecycle
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
@@ -182,6 +183,16 @@ def test_the_ledger_of_a_killed_run_is_whole(killed: Bench) -> None:
     events = [entry.event for entry in ledger.entries()]
     assert events[:3] == ["begun", "checkpoint", "checkpoint"] and not ledger.audit(keys).problems
     assert not any(ledger.summary(keys).runs[run].starts[1:] for run in ledger.summary(keys).runs)
+
+
+def test_a_run_that_began_with_a_key_that_was_rotated_since_is_the_own_one(killed: Bench, tmp_path: Path) -> None:
+    """No attack. Before: started "by this machine's former key", and refused."""
+    folder, runs = copied(killed, tmp_path)
+    home = Path(shutil.copytree(killed.options.home, tmp_path / "home"))
+    step = start_of(folder, runs, killed)
+    key_lifecycle.rotate(KeyRing(home), None, None)
+    found = choose_start(folder, Ledger(runs.ledger), TrustPolicy.load(home))
+    assert (found.step, found.refused) == step
 
 
 def test_a_forged_checkpoint_is_not_resumed_from(killed: Bench, honest: Finished, tmp_path: Path) -> None:
