@@ -68,10 +68,13 @@ class CountedEntry:
 
 @dataclass(frozen=True)
 class LedgerAudit:
-    """The entries that count, in the file's order, and everything that is wrong, by line."""
+    """The entries that count, in the file's order, everything that is wrong, by line, and the identifiers of the keys
+    that signed entries of another list.
+    """
 
     entries: tuple[CountedEntry, ...]
     problems: tuple[Problem, ...]
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -126,7 +129,7 @@ def audit(
     holders = {text: key.holder for text, key in (keys or {}).items()}
     entries = tuple(CountedEntry(node.line, node.entry, holders.get(node.entry.key, "")) for node in counted)
     found += _of_two_holders(entries)
-    return LedgerAudit(entries, tuple(sorted(found, key=lambda problem: problem.line)))
+    return LedgerAudit(entries, tuple(sorted(found, key=lambda problem: problem.line)), tuple(tree.elsewhere))
 
 
 class _Tree:
@@ -136,6 +139,7 @@ class _Tree:
         self.nodes: list[_Node] = []
         self.places: dict[str, int] = {}
         self.problems: list[Problem] = []
+        self.elsewhere: set[str] = set()
         self._ledger = ""
 
     def read(self, number: int, offset: int, line: bytes) -> None:
@@ -151,6 +155,9 @@ class _Tree:
             self._ignore(number, entry, "a copy of an earlier line")
         elif entry.ledger and self._ledger and entry.ledger != self._ledger:
             self._ignore(number, entry, "an entry of another list")
+            key = embedded_key(entry)
+            if key is not None and key.keyid not in self.elsewhere and item.holds(key):
+                self.elsewhere.add(key.keyid)
         else:
             if entry.ledger and not self._ledger and before != _ABSENT and item.holds(embedded_key(entry)):
                 self._ledger = entry.ledger

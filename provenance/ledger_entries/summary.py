@@ -102,7 +102,7 @@ class LedgerSummary:
         runs: every run that an entry which counts names, in the order of their starts.
         gaps: the sequence before which entries are missing (None: anywhere), and a description, of every gap.
         problems: everything that is wrong with the list in itself, as text.
-        keyids: of the keys that signed the entries which count; "" for unsigned ones.
+        keyids: of the keys that signed the entries which count, or entries of another list; "" for unsigned ones.
         others: what other holders than the first say of a run.
     """
 
@@ -118,7 +118,7 @@ class LedgerSummary:
         """What an audit found."""
         keys = {counted.entry.key: counted.entry for counted in audit.entries}
         named = (key.keyid if (key := embedded_key(entry)) else "" for entry in keys.values())
-        made = cls(exists, keyids=sorted(set(named)))
+        made = cls(exists, keyids=sorted({*named, *audit.elsewhere}))
         for counted in audit.entries:
             if counted.entry.run:
                 made._of_holder(counted.entry.run, counted.holder).read(counted)

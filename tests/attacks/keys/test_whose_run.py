@@ -261,3 +261,22 @@ def test_a_copied_entry_makes_no_run_the_reviewer_s_own(
     authors = TrustPolicy.load(author.options.home)
     verdict = verify(own_copy.root, trust=authors)
     assert recorded_here(verdict, author.options.runs.ledger, authors), "the control"
+
+
+def test_a_line_of_another_list_in_front_makes_no_list_one_of_others(
+    small_run: Callable[..., SmallRun], tmp_path: Path
+) -> None:
+    """Which list a file is, its first line decides. Before, the others' entries were ignored, and the check skipped."""
+    first, second = small_run("first"), small_run("second")
+    first.record(), second.record()
+    colleague = KeyRing(tmp_path / "colleague")
+    TrustPolicy.load(first.home).add(colleague.public_key().pem, "colleague")
+    other = Ledger(tmp_path / "other.jsonl")
+    other.append("begun", "theirs", colleague.signer())
+    lines = first.ledger.path.read_bytes().splitlines(keepends=True)
+    for kept in (lines, lines[:2]):
+        first.ledger.path.write_bytes(b"".join([*other.path.read_bytes().splitlines(keepends=True), *kept]))
+        (failed,) = (check for check in second.verify().checks if check.status == "fail")
+        assert failed.name == "ledger" and "is not there" in failed.message
+    first.ledger.path.write_bytes(other.path.read_bytes())
+    assert second.verify().checks[7].status == "skip", "the control: a list of others alone"
