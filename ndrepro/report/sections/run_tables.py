@@ -41,8 +41,8 @@ def cell_table(cells: Sequence[SeedGroup]) -> Table:
     columns = (*EXPERIMENT, SETTINGS, *numbers, ENVIRONMENT)
     caption = (
         "Mean accuracies after the last epoch over n runs that differ only in their seed, and in the code where "
-        "versions of it are named. The 95 % interval is that of the mean test accuracy; one more run of the same kind is in "
-        "the range beside it with probability 95 %. "
+        "versions of it are named. The 95 % interval is that of the mean test accuracy; one more run of the same "
+        "kind is in the range beside it with probability 95 %. "
         f"Both assume that runs are normally distributed, need {FEWEST_RUNS} runs and end at 0 and 100 %. Without that "
         "assumption one more run lies between lowest and highest with probability (n - 1)/(n + 1). s is the standard "
         "deviation (n - 1). Train accuracy is measured during training, on augmented images. Training is the mean time "
