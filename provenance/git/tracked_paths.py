@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from provenance.errors import SourceError
+from provenance.errors import SourceError, UsageError
 from provenance.git.repository import Repository
 
 
@@ -18,8 +18,19 @@ def tracked(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
     other folder look like one. Case does not count, as on some file systems. A repository that git cannot read, or no
     git, says nothing.
     """
+    return _tracked(way for each in paths for way in _ways(each))
+
+
+def expect_no_tracked_link(place: Path, cure: str) -> None:
+    """Raise UsageError where git tracks a link on the way to what is to be written: a commit chose where it leads."""
+    place = place.absolute()
+    for top, name in _tracked(each for each in (place, *place.parents) if each.is_symlink()):
+        raise UsageError(f"{place}: a symbolic link, {name} of {top}, which is not written through", cure)
+
+
+def _tracked(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
     held: dict[Path, list[str]] = {}
-    for path in (way for each in paths for way in _ways(each)):
+    for path in paths:
         for top in path.parents:
             if os.path.lexists(top / ".git"):
                 held.setdefault(top, []).append(f":(icase,literal){path.relative_to(top)}")

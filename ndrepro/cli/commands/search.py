@@ -9,11 +9,13 @@ import typer
 from ndrepro.cli import completion
 from ndrepro.cli.display import data_paths, options, output, terminal, words
 from ndrepro.cli.display.lines import LineDisplay
+from ndrepro.execution.containers.engines import expect_trusted
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.studies.hyperparameter_search import SearchObserver, Trial, search_study, targets_of
 from ndrepro.execution.studies.search_results import found_file
 from ndrepro.execution.studies.study_file import find_study, load_study
 from ndrepro.protocol.errors import NdreproError, UsageError
+from ndrepro.protocol.image_reference import PinnedImage, is_image
 from ndrepro.protocol.layout import RunsFolder
 from ndrepro.protocol.study.search_space import Search, SearchOutcome, Target
 from ndrepro.text.plurals import plural
@@ -41,6 +43,7 @@ def search(
     networks: Networks = None,
     datasets: Datasets = None,
     data: options.StudyData = None,
+    trust_code: options.TrustImage = False,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -56,6 +59,9 @@ def search(
     chosen = _chosen(found_study.name, tuple(targets_of(found_study)), networks or [], datasets or [])
     asked = found_study.search
     assert asked is not None
+    for environment in {targets_of(found_study)[target].environment for target in chosen}:
+        if is_image(environment):
+            expect_trusted(PinnedImage.from_text(environment), own=trust_code)
     paths = data_paths.by_dataset(data_paths.parse(data or []), {target[2] for target in chosen}, found_study.name)
     lines = _Lines(asked, error=as_json)
     how = RunOptions(runs=RunsFolder(runs), home=default_home())

@@ -18,6 +18,7 @@ from ndrepro.protocol.study.study import text_of
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import UsageError
 from provenance.formats.atomic_io import make_folder, write_atomically
+from provenance.git.tracked_paths import expect_no_tracked_link
 
 if TYPE_CHECKING:
     from ndrepro.analysis.sensitivity.analysis import AnalysisOptions, Sensitivity
@@ -62,6 +63,7 @@ def sensitivity(
     asked = _options(metric, margin, better, reference or [])
     if out:
         expect_folder(out, "name another folder with -o DIR")
+        expect_no_tracked_link(out, "another -o DIR")
     with counted(as_json) as watch:
         scores = read_results(
             folders or [runs],

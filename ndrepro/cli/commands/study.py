@@ -165,6 +165,7 @@ def run(
     sbatch: study_slurm.Sbatch = None,
     follow: study_slurm.Follow = False,
     no_report: study_slurm.NoReport = False,
+    trust_code: options.TrustImage = False,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -184,7 +185,7 @@ def run(
     on_cluster = where == study_slurm.SLURM
     typed = TypedStudy(study, tuple(grids or ()), runs, tuple(data or ()))
     numbers = None if only is None else _numbers(only)
-    found = planned(typed, engine, image, in_queue=on_cluster, numbers=numbers)
+    found = planned(typed, engine, image, in_queue=on_cluster, numbers=numbers, trust_code=trust_code)
     paths = data_paths.parse(typed.data)
     for path in keep_images(found.plan, found.how) if archive_image else ():
         if not as_json:
@@ -223,6 +224,7 @@ def resume(
     data: options.StudyData = None,
     engine: options.Engine = None,
     image: options.Image = None,
+    trust_code: options.TrustImage = False,
     runs: options.Runs = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> int:
@@ -231,7 +233,7 @@ def resume(
     Example: ndrepro study resume smoke
     """
     typed = TypedStudy(study, tuple(grids or ()), runs, tuple(data or ()))
-    found = planned(typed, engine, image, where_begun=True)
+    found = planned(typed, engine, image, where_begun=True, trust_code=trust_code)
     started = only_started(found.plan)
     if not started.items:
         where = f" in {place}" if (place := study_words.where(found.plan)) else ""
@@ -267,18 +269,22 @@ def planned(
     where_begun: bool = False,
     in_queue: bool = False,
     numbers: set[int] | None = None,
+    trust_code: bool = True,
 ) -> PlannedStudy:
     """The plan of a study in the image that is asked for, else, with ``where_begun``, in that where it was started.
 
     ``in_queue``: runs in Slurm's queue are seen as such. ``numbers`` are the only runs to take.
+    Raises SandboxError without ``trust_code`` for an image that its engine obeys and that was not asked for here.
     """
     how = RunOptions(runs=RunsFolder(typed.runs), home=default_home())
     found, wanted = load_study(find_study(typed.study)), options.container(engine, image)
-    pinned = None if wanted is None else engines.pin(wanted)
+    pinned = asked = None if wanted is None else engines.pin(wanted)
     queued = study_slurm.queued(how.runs, found.name) if in_queue else {}
     plan = make_plan(inside(found, pinned) if pinned else found, typed.grids, how, queued, numbers)
     if pinned is None and where_begun and (pinned := image_of_started_runs(plan)):
         plan = make_plan(inside(found, pinned), typed.grids, how, queued, numbers)
+    for each in plan.images:
+        engines.expect_trusted(each, own=trust_code or each == asked)
     return PlannedStudy(replace(typed, image=pinned), plan, how)
 
 

@@ -61,6 +61,9 @@ Sandbox = Annotated[
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Where there is no sandbox, run the recorded code with all your rights.")
 ]
+TrustImage = Annotated[
+    bool, typer.Option("--trust-code", help="Start images in Enroot that the study names: they may use your files.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 

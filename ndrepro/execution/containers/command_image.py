@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ndrepro.execution.containers.engine_variables import OF_PODMAN, engine_variables
 from ndrepro.execution.containers.image_attestation import attestation_of
 from ndrepro.protocol.errors import EngineError
 from ndrepro.protocol.image_reference import FILE_ENGINES
@@ -19,6 +20,12 @@ from provenance.formats.digest import file_digest
 
 _ENGINES, _FILE_ENGINES = ("docker", "podman", "nerdctl"), ("apptainer", "singularity")
 _SECONDS = 30
+# where an engine's daemon answers
+_DAEMONS = (
+    *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS", "DOCKER_TLS_VERIFY"),
+    *("DOCKER_API_VERSION", "CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINER_SSHKEY", *OF_PODMAN),
+    *("CONTAINERD_ADDRESS", "CONTAINERD_NAMESPACE", "NERDCTL_TOML"),
+)
 # options of `run` that take no value; every other one does, where it has no "=" in it
 _FLAGS = (
     *("--detach", "--disable-content-trust", "--env-host", "--help", "--init", "--interactive", "--no-healthcheck"),
@@ -122,6 +129,7 @@ def _asked(executable: Path, engine: str, image: str) -> CommandImage:
     try:
         answer = subprocess.run(
             [str(executable), "image", "inspect", "--format", "{{.Id}}", image],
+            env=engine_variables(_DAEMONS),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

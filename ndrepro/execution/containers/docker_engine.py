@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.execution.containers.container_spec import ANSWER_BYTES, ANSWER_SECONDS, PROCESSES, Enclosure, Image
-from ndrepro.execution.containers.engine_variables import engine_variables
+from ndrepro.execution.containers.engine_variables import OF_PODMAN, engine_variables
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EngineError, ImageError
 from provenance.errors import StorageError
@@ -50,11 +50,6 @@ _ENDED = ("exited", "stopped", "dead", "removing")
 _started: list[str] = []
 # which podman 3 and later speak; one that is asked for its version looks up the packages of its programs, for a second
 _PODMAN_API = "1.41"
-# where podman keeps its files; with CONTAINER_HOST or CONTAINER_CONNECTION it has no service of its own
-_OF_PODMAN = (
-    *("CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"),
-    *("STORAGE_DRIVER", "STORAGE_OPTS"),
-)
 _CURES = {
     "docker": "start the Docker daemon, or set DOCKER_HOST; and be allowed to use its socket",
     "podman": "start `podman system service`, or set CONTAINER_HOST",
@@ -321,7 +316,7 @@ def _serve() -> str:
     with Path(folder, "log").open("wb") as log:
         service = subprocess.Popen(
             words,
-            env=engine_variables(_OF_PODMAN),
+            env=engine_variables(OF_PODMAN),  # with CONTAINER_HOST or CONTAINER_CONNECTION it has no service of its own
             # a container that is out of memory leaves an empty file there
             cwd=folder,
             stdin=subprocess.DEVNULL,

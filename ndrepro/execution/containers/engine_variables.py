@@ -13,6 +13,11 @@ _KEPT = re.compile(
     r"PATH|LD_LIBRARY_PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TERM|TMPDIR|XDG_\w+|DBUS_SESSION_BUS_ADDRESS|"
     r"(?i:(https?|ftp|all|no)_proxy)|SSL_CERT_(FILE|DIR)|CUDA_VISIBLE_DEVICES|SLURM_(?!JWT)\w+"
 )
+# where podman keeps its files
+OF_PODMAN = (
+    *("CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"),
+    *("STORAGE_DRIVER", "STORAGE_OPTS"),
+)
 
 
 def engine_variables(own: Collection[str] = ()) -> dict[str, str]:

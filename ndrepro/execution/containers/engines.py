@@ -140,8 +140,8 @@ def find(wanted: ContainerChoice, device: str) -> Container:
     return container
 
 
-def expect_trusted(wanted: ContainerChoice | Container, *, own: bool) -> None:
-    """Raise SandboxError for an image that its engine obeys, unless the run is the reviewer's ``own``."""
+def expect_trusted(wanted: ContainerChoice | Container | PinnedImage, *, own: bool) -> None:
+    """Raise SandboxError for an image that its engine obeys, unless it is the reviewer's ``own`` choice or run."""
     if wanted.engine == "enroot" and not own:
         raise SandboxError(
             f"{wanted.image}: Enroot does not confine an image: its etc/fstab and its links lead to your files",

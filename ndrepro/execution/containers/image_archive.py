@@ -30,7 +30,7 @@ from ndrepro.protocol.image_reference import FILE_ENGINES, PinnedImage
 from ndrepro.protocol.messages import Container
 from provenance.formats.atomic_io import make_folder, storage_error
 from provenance.formats.digest import bytes_digest, file_digest
-from provenance.git.tracked_paths import tracked
+from provenance.git.tracked_paths import expect_no_tracked_link, tracked
 
 # of a description in an archive; layers are not read here
 _MOST_BYTES = 16 * 2**20
@@ -122,6 +122,7 @@ def kept_path(container: Container, folder: Path) -> Path:
 
 def keep(image: PinnedImage, folder: Path, home: Path) -> Path:
     """Keep an image in a folder, once; its path. Raises EngineError or StorageError."""
+    expect_no_tracked_link(folder, "name another folder of runs: --runs DIR")
     container = find(ContainerChoice.pinned(image), "cpu")
     target = kept_path(container, folder)
     written = target.with_name(f".{target.name}.{os.getpid()}")

@@ -7,12 +7,14 @@ environment git tracks a part: it may be a stranger's, whose clone the reviewer 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ndrepro.protocol import extras
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError
@@ -20,16 +22,17 @@ from provenance.code.foreign_code import START_MODULES
 from provenance.formats.folder_tree import temporary_folder
 from provenance.git.helper_programs import find_program, helper_variables, is_tracked
 from provenance.git.tracked_paths import tracked
+from provenance.toml_file import read_toml
 
 # Where Debian's and Red Hat's families keep the certificate authorities of the machine.
 _AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
-# uv's variables that say where packages come from and where uv keeps what is its own. Others decide where it installs,
-# whether it builds them, and that it starts the new environment's Python (UV_COMPILE_BYTECODE)
+# uv's variables, and settings of the same names, that say where packages come from and where uv keeps what is its own.
+# Others decide where it installs, whether it builds them, and that it starts the new environment's Python
 _OF_UV = re.compile(
     r"UV_((DEFAULT_|NO_)?INDEX|INDEX_\w+|EXTRA_INDEX_URL|FIND_LINKS|KEYRING_PROVIDER|CREDENTIALS_DIR|TORCH_BACKEND|"
     r"EXCLUDE_NEWER|PRERELEASE|CACHE_DIR|NO_CACHE|OFFLINE|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|HTTP_\w+|"
-    r"REQUEST_TIMEOUT|CONCURRENT_\w+|CONFIG_FILE|NO_CONFIG|PYTHON_(INSTALL_DIR|CACHE_DIR|DOWNLOADS))"
+    r"REQUEST_TIMEOUT|CONCURRENT_\w+|PYTHON_(INSTALL_DIR|CACHE_DIR|DOWNLOADS))"
 )
 _VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}")
 _WHO_ARE_YOU = (
@@ -59,22 +62,65 @@ def uv_variables() -> dict[str, str]:
     return variables
 
 
-def run_uv(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run uv where none but the user's and the system's own configuration is in force.
+def run_uv(
+    *words: str, folder: Path | None = None, timeout: float | None = None, pass_fds: Collection[int] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run uv in a folder, a private one where none is named, with no settings but the user's own and the system's on
+    where packages come from.
 
-    uv reads the nearest uv.toml or pyproject.toml of its folder and those above it: in a clone of somebody's, or below
-    a folder that others may write, that could name another index. Paths among ``words`` are absolute.
+    By itself uv reads the nearest uv.toml or pyproject.toml of its folder and those above it, which may be somebody's
+    clone; and the user's may name another place to install to, or packages to be built. Paths among ``words`` are
+    absolute. Raises UsageError for a file of settings that cannot be read.
     """
-    with temporary_folder("ndrepro-uv-") as folder:
-        shield_from_configuration(folder)
+    with temporary_folder("ndrepro-uv-") as place:
+        settings = place / "settings.toml"
+        settings.write_text("".join(f"{name} = {_toml(value)}\n" for name, value in _settings().items()), "utf-8")
         return subprocess.run(
-            [str(uv_executable()), *words], env=uv_variables(), cwd=folder, capture_output=True, text=True
+            [str(uv_executable()), "--config-file", str(settings), *words],
+            env=uv_variables(),
+            cwd=folder or place,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            pass_fds=pass_fds,
         )
 
 
-def shield_from_configuration(folder: Path) -> None:
-    """Have uv, started in ``folder``, a private one, look for configuration no further above."""
-    (folder / "uv.toml").touch()
+def _settings() -> dict[str, Any]:
+    """The user's own settings of uv, and where they say nothing the system's, on where packages come from.
+
+    Source: https://docs.astral.sh/uv/concepts/configuration-files/
+    """
+    own = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    system = os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(os.pathsep)
+    files = [os.path.join(folder, "uv", "uv.toml") for folder in ("/etc", *reversed(system), own)]
+    if named := os.environ.get("UV_CONFIG_FILE"):
+        files = [named]
+    found: dict[str, Any] = {}
+    of_pip: dict[str, Any] = {}
+    for path in map(Path, filter(os.path.isabs, files)):
+        if path.exists() and not os.environ.get("UV_NO_CONFIG"):
+            document = read_toml(path, "https://docs.astral.sh/uv/reference/settings/")
+            found |= _on_packages(document)
+            of_pip |= _on_packages(document.get("pip"))
+    return {**found, "pip": of_pip}
+
+
+def _on_packages(table: Any) -> dict[str, Any]:
+    items = table.items() if isinstance(table, dict) else ()
+    return {name: value for name, value in items if _OF_UV.fullmatch(_variable(name))}
+
+
+def _variable(setting: str) -> str:
+    return f"UV_{setting.removeprefix('allow-').replace('-', '_').upper()}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(name)} = {_toml(each)}' for name, each in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def find_python(version: str) -> Path:

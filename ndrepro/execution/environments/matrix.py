@@ -22,13 +22,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndrepro.execution.environments.interpreters import find_python, uv_executable, uv_variables
+from ndrepro.execution.environments.interpreters import find_python, run_uv
 from ndrepro.execution.environments.lockfile import Pin, read_pins
 from ndrepro.execution.environments.verify_installed import problems_with_files, problems_with_pins
 from ndrepro.protocol.errors import EnvironmentMissing, UsageError, suggestion
@@ -149,14 +148,7 @@ def _build(cell: Cell, base: Path, place: Path, lock: int) -> None:
 
 def _uv(lock: int, *arguments: str) -> None:
     """Run uv. It inherits the lock: one whose parent was killed keeps the next builder waiting."""
-    answer = subprocess.run(
-        [str(uv_executable()), "--quiet", *arguments],
-        capture_output=True,
-        text=True,
-        env=uv_variables(),
-        cwd=cache_folder(),
-        pass_fds=[lock],
-    )
+    answer = run_uv("--quiet", *arguments, pass_fds=[lock])
     if answer.returncode == 0:
         return
     said = " ".join(answer.stderr.split())

@@ -6,7 +6,7 @@ import platform
 import subprocess
 from collections.abc import Iterable
 
-from ndrepro.execution.environments.interpreters import shield_from_configuration, uv_executable, uv_variables
+from ndrepro.execution.environments.interpreters import run_uv
 from ndrepro.protocol.errors import EnvironmentMissing
 from provenance.formats.folder_tree import temporary_folder
 
@@ -26,17 +26,14 @@ def resolve(
     Raises EnvironmentMissing, in uv's own words, where nothing satisfies them.
     """
     with temporary_folder("ndrepro-resolve-") as folder:
-        shield_from_configuration(folder)
         source, output = folder / "wanted.in", folder / "wanted.lock"
         source.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
         output.write_text(preferring, encoding="utf-8")
-        command = [str(uv_executable()), "pip", "compile", "--quiet", "--no-header", *options]
-        command += ["--python-version", python, "--python-platform", _PLATFORM]
-        command += [source.name, "--output-file", output.name]
+        words = ["pip", "compile", "--quiet", "--no-header", *options]
+        words += ["--python-version", python, "--python-platform", _PLATFORM]
+        words += [source.name, "--output-file", output.name]
         try:
-            answer = subprocess.run(
-                command, capture_output=True, text=True, env=uv_variables(), cwd=folder, timeout=timeout
-            )
+            answer = run_uv(*words, folder=folder, timeout=timeout)
         except subprocess.TimeoutExpired:
             raise EnvironmentMissing(f"no answer within {timeout:.0f} s") from None
         if answer.returncode:

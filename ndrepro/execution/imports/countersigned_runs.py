@@ -18,6 +18,7 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.errors import UsageError
+from provenance.git.tracked_paths import expect_no_tracked_link
 
 
 def countersign_runs(folder: Path, trust: TrustPolicy, home: Path) -> tuple[Path, ...]:
@@ -25,6 +26,7 @@ def countersign_runs(folder: Path, trust: TrustPolicy, home: Path) -> tuple[Path
 
     Raises what ``KeyRing.signer`` raises, StorageError where a manifest cannot be written.
     """
+    expect_no_tracked_link(folder, "name another one: --into DIR")
     runs, ring, signed = RunsFolder(folder), KeyRing(home), []
     ledger = Ledger(runs.ledger).summary(trust.keys()) if runs.ledger.is_file() else None
     for run in runs.runs():

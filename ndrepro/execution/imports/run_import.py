@@ -41,6 +41,7 @@ from provenance.formats import portable
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import file_digest
 from provenance.formats.folder_tree import files_below, remove_tree, walk
+from provenance.git.tracked_paths import expect_no_tracked_link
 from provenance.ledger_entries.summary import LedgerSummary
 
 # A manifest is parsed whole before anybody knows who signed it: 2 kB a distribution, 0.3 kB a file of the run.
@@ -96,6 +97,7 @@ def import_runs(source: Path, into: Path, name: str, trust: TrustPolicy) -> Impo
         raise NotFoundError(f"{source}: not there", "check the path")
     expect_folder(into, "name another one: --into DIR")
     target = into / name
+    expect_no_tracked_link(target, "name another one: --into DIR")
     if target.exists():
         raise UsageError(f"{target}: there are runs of that name already", "give another one: --name NAME")
     try:

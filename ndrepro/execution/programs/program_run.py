@@ -40,6 +40,7 @@ from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError
 from provenance.formats.atomic_io import storage_error, write_json
 from provenance.formats.folder_tree import remove_tree
+from provenance.git.tracked_paths import expect_no_tracked_link
 from provenance.observation.note_listener import NoteListener
 from provenance.observation.preparation import TRAIL_AUTO, prepare, trail_every
 from provenance.observation.process_record import ImportedModule, ProcessRecord
@@ -114,6 +115,7 @@ def record_program(request: ProgramRequest, runs: RunsFolder, home: Path) -> Fin
     expect_globs("--out", request.outputs)
     expect_globs("--metrics", request.metrics)
     expect_data(request.data)
+    expect_no_tracked_link(runs.root, "name another folder of runs: --runs DIR")
     try:
         working_folder = Path.cwd()
     except OSError as error:

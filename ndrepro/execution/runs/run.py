@@ -46,6 +46,7 @@ from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.errors import ProvenanceError
 from provenance.formats.folder_tree import remove_tree
+from provenance.git.tracked_paths import expect_no_tracked_link
 from provenance.recording.stop_requests import StopRequests
 
 _ORIGIN = ("name", "digest", "annotations")
@@ -132,6 +133,7 @@ def run(
         raise UsageError(
             f"processes={experiment.processes} in a container: one process is started there", "leave one of them out"
         )
+    expect_no_tracked_link(options.runs.root, "name another folder of runs: --runs DIR")
     options.runs.expect_no_links(experiment.name)
     _check_nodes(experiment)
     experiment, network = with_source(experiment, options.network)

@@ -34,6 +34,7 @@ from ndrepro.protocol.project_folders import CODE
 from provenance.errors import ProvenanceError
 from provenance.formats.folder_tree import remove_tree
 from provenance.git.helper_programs import find_program
+from provenance.git.tracked_paths import expect_no_tracked_link
 
 _COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sacct", "sacctmgr")
 _QUEUE_SECONDS = 600.0
@@ -105,6 +106,8 @@ def _words(limits: Limits) -> str:
 def _nodes(profile: Profile, runs: RunsFolder) -> Iterator[Finding]:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     folder = runs.root.absolute() / ".slurm" / ".doctor" / stamp
+    # a job of this folder is executed
+    expect_no_tracked_link(folder, "name another folder of runs: --runs DIR")
     folder.mkdir(parents=True)
     (folder / "small").write_text("a file to be copied to scratch\n", encoding="utf-8")
     started = time.time()

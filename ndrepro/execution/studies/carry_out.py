@@ -30,6 +30,7 @@ from ndrepro.protocol.image_reference import MAIN, PinnedImage, is_image
 from ndrepro.protocol.study.study import StudyRun
 from provenance.attestation.key_home import KeyRing
 from provenance.errors import BusyError, KeyFileError, LedgerError, ProvenanceError, StorageError
+from provenance.git.tracked_paths import expect_no_tracked_link
 from provenance.recording.stop_requests import stops_taken
 
 _LOOK_SECONDS = 0.2
@@ -90,6 +91,7 @@ def carry_out(
     no terminal, cannot use.
     """
     KeyRing(options.home).check_unattended()
+    expect_no_tracked_link(options.runs.root, "name another folder of runs: --runs DIR")
     if any(item.run.environment == MAIN for item in plan.todo):
         extras.require("torch")
     for item in plan.todo:

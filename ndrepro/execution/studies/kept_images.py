@@ -8,7 +8,6 @@ from ndrepro.execution.containers import image_archive
 from ndrepro.execution.runs.run import RunOptions
 from ndrepro.execution.studies.plan import StudyPlan
 from ndrepro.protocol.errors import UsageError
-from ndrepro.protocol.image_reference import PinnedImage, is_image
 
 
 def keep_images(plan: StudyPlan, options: RunOptions) -> tuple[Path, ...]:
@@ -16,10 +15,8 @@ def keep_images(plan: StudyPlan, options: RunOptions) -> tuple[Path, ...]:
 
     Raises UsageError where no run is in an image, EngineError or StorageError where one cannot be kept.
     """
-    environments = dict.fromkeys(item.run.environment for item in plan.items)
-    images = [PinnedImage.from_text(each) for each in environments if is_image(each)]
-    if not images:
+    if not plan.images:
         raise UsageError(
             f"--archive-image: no run of {plan.study.name} is in a container image", "name one with --in and --image"
         )
-    return tuple(image_archive.keep(image, options.runs.images, options.home) for image in images)
+    return tuple(image_archive.keep(image, options.runs.images, options.home) for image in plan.images)

@@ -74,6 +74,11 @@ class StudyPlan:
         return tuple(dict.fromkeys(item.run.environment for item in self.items))
 
     @property
+    def images(self) -> tuple[PinnedImage, ...]:
+        """Those of the environments that are images."""
+        return tuple(PinnedImage.from_text(each) for each in self.environments if is_image(each))
+
+    @property
     def todo(self) -> tuple[Item, ...]:
         """Runs to start: those neither complete nor under way, nor queued, nor waiting for a search."""
         return tuple(item for item in self.items if item.status.state not in SETTLED)

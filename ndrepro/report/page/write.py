@@ -31,6 +31,7 @@ from ndrepro.text.plain_json import plain
 from provenance.attestation.run_files import MANIFEST
 from provenance.errors import StorageError, UsageError
 from provenance.formats.atomic_io import write_atomically
+from provenance.git.tracked_paths import expect_no_tracked_link
 
 PAGE, DATA, TEXT, FORMS_TEXT = "index.html", "report.json", "report.md", "forms.md"
 _JSON = b".json"
@@ -71,6 +72,7 @@ def write_report(scores: Results, about: About, folder: Path, *, manifests: bool
 
 def _check(folder: Path) -> None:
     expect_folder(folder, "name another folder with -o DIR")
+    expect_no_tracked_link(folder, "another -o DIR")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / DATA).is_file():
         raise UsageError(f"{folder}: not empty, and no report", "name another folder with -o DIR")
     for place in (folder / name for name in ("tables", "figures", "manifests")):

@@ -251,10 +251,31 @@ def test_no_setting_of_the_reviewer_s_has_uv_execute_what_it_installs(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(settings))
     (settings / "uv" / "uv.toml").write_text("[pip]\ncompile-bytecode = true\n")
     assert author.reproduce(run, rebuild_env=True).verdict == "identical" and not escaped.exists()
-    (settings / "uv" / "uv.toml").write_text('[pip]\nno-binary = ["tinydep"]\n')
-    with pytest.raises(EnvironmentMissing, match=r"tinydep==1\.0 has no usable wheels"):
-        author.reproduce(run, rebuild_env=True)
-    assert not escaped.exists()
+    for wrong in ('no-binary = ["tinydep"]', 'only-binary = [":none:"]', f'target = "{tmp_path / "mine"}"'):
+        (settings / "uv" / "uv.toml").write_text(f"[pip]\n{wrong}\n")
+        assert author.reproduce(run, rebuild_env=True).verdict == "identical", wrong
+    assert not escaped.exists() and not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("table", ["", "[pip]"])
+def test_where_packages_come_from_is_the_reviewer_s_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    """The control: of the own settings those count that name an index; no other decides where uv installs."""
+    index, place = tmp_path / "index", tmp_path / "environment"
+    (tmp_path / "uv").mkdir()
+    index.mkdir()
+    make_wheel(index, "tinydep", "1.0")
+    settings = [f'find-links = ["{index}"]', "no-index = true", f'cache-dir = "{tmp_path / "cache"}"']
+    top = settings[2:] if table else settings
+    below = [table or "[pip]", *(settings[:2] if table else []), f'target = "{tmp_path / "mine"}"']
+    named = ["[[index]]", 'name = "own"', f'url = "{index.as_uri()}"', 'format = "flat"', "authenticate = 'never'"]
+    (tmp_path / "uv" / "uv.toml").write_text("\n".join([*top, *named, *below]))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert run_uv("venv", "--no-project", str(place)).returncode == 0
+    done = run_uv("pip", "install", "--python", str(place / "bin" / "python"), "tinydep")
+    assert done.returncode == 0 and [*place.glob("lib/python*/site-packages/tinydep*")], done.stderr
+    assert not (tmp_path / "mine").exists()
 
 
 def test_uv_obeys_no_configuration_of_the_folder_that_one_is_in(

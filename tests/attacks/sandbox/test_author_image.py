@@ -20,6 +20,7 @@ import pytest
 from dishonest_author import copied, edit_results, restate
 from forged_states import random_weights
 from real_runs import Bench
+from recorded_runs import process
 from stand_in_engine import write_engine, write_image
 
 from ndrepro import api
@@ -131,6 +132,41 @@ def test_enroot_starts_no_image_for_another_s_run(
     with pytest.raises(NdreproError):
         here(trust_code=True)
     assert started.exists(), "the control"
+
+
+SEARCH = """
+[search]
+grid = "main"
+rungs = [1, 2]
+reduction = 2
+budget_epochs = 4
+validation = 0.1
+seed = 1
+space.learning_rate = { low = 1e-3, high = 1.0, log = true }
+"""
+
+
+@pytest.mark.parametrize("verb", ["run", "resume", "search"])
+def test_enroot_starts_no_image_that_an_author_s_study_names(tmp_path: Path, verb: str) -> None:
+    """Before: ``study run`` started it without a question."""
+    started, program = tmp_path / "started", tmp_path / "bin" / "enroot"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {started}\necho 4.1 --net\n")
+    program.chmod(0o755)
+    image = write_image(tmp_path / "author.sqsh")
+    study = tmp_path / "plan.toml"
+    study.write_text(f"""
+title = "one"
+settings = {{ arch = "lenet", method = "bn", dataset = "digits", epochs = 2 }}
+[grids.main.axes]
+environment = ["enroot:{image.reference}"]
+{SEARCH if verb == "search" else ""}""")
+    variables = {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}", "NDREPRO_HOME": str(tmp_path / "home")}
+    words = ("study", verb, str(study), "--runs", str(tmp_path / "runs"))
+    done = process(*words, **variables)
+    assert done.code and "Enroot does not confine an image" in done.err and not started.exists(), done
+    process(*words, "--trust-code", **variables)
+    assert started.exists() is (verb != "resume"), "the control: of nothing that was started nothing is resumed"
 
 
 @pytest.fixture

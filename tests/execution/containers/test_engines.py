@@ -7,6 +7,7 @@ import pytest
 from real_runs import Bench
 
 from ndrepro.execution.containers import apptainer, enroot
+from ndrepro.execution.containers.command_image import command_image
 from ndrepro.execution.containers.container_spec import Enclosure
 from ndrepro.execution.containers.engine_variables import engine_variables
 from ndrepro.execution.containers.engines import DEFAULT_IMAGE, ContainerChoice, pin
@@ -92,6 +93,12 @@ def test_no_engine_gets_the_secrets_of_other_programs(tmp_path: Path, monkeypatc
         monkeypatch.setenv(name, "x")
     for seen in (apptainer._variables({}), enroot._variables(), engine_variables()):
         assert {name for name, value in seen.items() if value == "x"} == {*kept} and seen["PATH"] == str(tmp_path)
+    # nor one that is asked for the image of a recorded command; before, it had all
+    write_program(tmp_path / "podman", f"/usr/bin/env > {tmp_path / 'seen'}")
+    monkeypatch.setenv("CONTAINER_HOST", "x")
+    command_image(tmp_path / "podman", ("podman", "run", "image"), tmp_path, tmp_path)
+    lines = (tmp_path / "seen").read_text().splitlines()
+    assert {line.removesuffix("=x") for line in lines if line.endswith("=x")} == {*kept, "CONTAINER_HOST"}
 
 
 def test_singularity_ce_is_called_as_documented_where_there_is_no_apptainer(
