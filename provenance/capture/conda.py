@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from provenance.capture.distribution_metadata import RecordedFile
 from provenance.capture.unavailable import unavailable
 
 _KEPT = ("version", "build", "channel", "subdir", "sha256", "md5")
@@ -35,8 +36,20 @@ def capture(prefix: Path) -> dict[str, Any] | None:
     return found
 
 
-def files(prefix: Path) -> Iterator[str]:
-    """The files of an environment that its packages list, as paths below it; none of a list that cannot be read."""
+def files(prefix: Path) -> Iterator[tuple[str, RecordedFile]]:
+    """The files of an environment that its packages list, as paths below it, each with the package and its digest as it
+    was installed, "" for links and where none is known; nothing of a list that cannot be read.
+    """
     for file in sorted((prefix / "conda-meta").glob("*.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            yield from map(str, json.loads(file.read_bytes())["files"])
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            document = json.loads(file.read_bytes())
+            digests = {each["_path"]: _digest(each) for each in document.get("paths_data", {}).get("paths", ())}
+            for name in document["files"]:
+                yield str(document["name"]), RecordedFile(str(name), digests.get(name, ""))
+
+
+def _digest(entry: dict[str, str]) -> str:
+    """Where the environment's path was written into a file, that of the package's own file says nothing."""
+    of_package = "" if "prefix_placeholder" in entry else entry.get("sha256")
+    found = "" if entry.get("path_type") == "softlink" else entry.get("sha256_in_prefix") or of_package
+    return f"sha256={found}" if found else ""

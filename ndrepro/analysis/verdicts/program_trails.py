@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ndrepro.analysis.verdicts.compared_part import ComparedPart, ValueDifference, largest_first
@@ -13,6 +13,7 @@ from ndrepro.text.plurals import all_of, bounded, plural
 from provenance.errors import TrailError
 from provenance.formats.digest import file_digest
 from provenance.formats.trail import Divergence, Trail, compare, shared_records
+from provenance.observation.process_record import read_processes
 
 # of each trail, the largest
 _LOSSES = 100
@@ -30,7 +31,7 @@ def compare_trails(then: RunFolder, now: RunFolder) -> tuple[ComparedPart, Diver
         return ComparedPart("trail", len(before), False, False, words), None, 0.0, 0
     places: list[str] = []
     losses: list[ValueDifference] = []
-    for number, (one, other) in enumerate(_pairs(before, after), 1):
+    for number, (one, other) in enumerate(_pairs(before, after, {**_ranks(then), **_ranks(now)}), 1):
         a, b = Trail(one), Trail(other)
         largest = max((each.by for each in losses), default=0.0)
         try:
@@ -54,18 +55,30 @@ def compare_trails(then: RunFolder, now: RunFolder) -> tuple[ComparedPart, Diver
     return ComparedPart("trail", steps, False, largest <= Tolerance.loss, evidence), first, largest, steps
 
 
-def _pairs(before: Sequence[Path], after: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Each trail with an equal one, else in the order of their starts: processes that start together swap places."""
+def _pairs(before: Sequence[Path], after: Sequence[Path], known: Mapping[Path, str]) -> list[tuple[Path, Path]]:
+    """Each trail with one of its rank, where both sides have the same ranks: with an equal one, else in the order of
+    their starts, since processes that start together swap places."""
     if len(before) == 1:  # which need not be read for that
         return [(before[0], after[0])]
-    left, equal = [*after], dict[Path, Path]()
-    digests = {path: file_digest(path).sha256 for path in (*before, *after)}
-    for one in before:
-        for other in [each for each in left if digests[each] == digests[one]][:1]:
-            equal[one] = other
-            left.remove(other)
-    rest = iter(left)
-    return [(one, equal[one] if one in equal else next(rest)) for one in before]
+    ranks = {path: known.get(path, "") for path in (*before, *after)}
+    if sorted(map(ranks.__getitem__, before)) != sorted(map(ranks.__getitem__, after)):
+        ranks = dict.fromkeys(ranks, "")
+    left, found = [*after], dict[Path, Path]()
+    digests = {path: file_digest(path).sha256 for path in ranks}
+    for is_equal in (True, False):
+        for one in (each for each in before if each not in found):
+            others = (each for each in left if ranks[each] == ranks[one])
+            other = next((each for each in others if not is_equal or digests[each] == digests[one]), None)
+            if other is not None:
+                found[one] = other
+                left.remove(other)
+    return [(one, found[one]) for one in before]
+
+
+def _ranks(folder: RunFolder) -> dict[Path, str]:
+    """The rank of the process of each trail that is of a process with one."""
+    processes = read_processes(folder.processes) if folder.processes.is_file() else ()
+    return {folder.trails / Path(name).name: each.ranks.get("RANK", "") for each in processes for name in each.trails}
 
 
 def _where(first: Divergence | None) -> str:

@@ -11,9 +11,10 @@ Equal RECORDs say that two environments have the same distributions, and not whi
 
 Bytecode in ``__pycache__`` is not looked at, since the repetition reads none. In the system's folders root installs
 packages of another kind, which change files and have no RECORD: that is noted, and what no RECORD lists is counted.
-What no package of conda's lists is noted, too, and what another installation of Python has beside its usual folders, of
-which nobody lists anything; and of each prefix what is not shown, since it may be the root of a project. Of a rebuilt
-environment, whose author chose every wheel, all this would say too little, and nothing of it is looked at.
+Files that a package of conda's lists alone are compared with its digests; what none lists is noted, too, and what
+another installation of Python has beside its usual folders, of which nobody lists anything; and of each prefix what is
+not shown, since it may be the root of a project. Of a rebuilt environment, whose author chose every wheel, all this
+would say too little, and nothing of it is looked at.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ def look(folders: Iterable[Path], found: DistributionSearch, pythons: Collection
     ]
     of_system = {each.folder for each in installed if _is_of_system(each.folder)}
     concerns = [*doubtful.values(), *_edited(row for row in compared if row[0].folder not in of_system)]
+    concerns += (words for each in prefixes for words in _edited(_of_conda(each, listed)))
     seen = _real((*folders, *(path for parts, _ in shown.values() for path in parts)))
     if hidden := sorted(path for path in listed if _is_below(path, prefixes) and not _is_below(path, seen)):
         concerns.append(f"{plural(len(hidden), 'file')} which a sandbox does not show: {all_of(hidden)}")
@@ -214,6 +216,19 @@ def _edited(several: Iterable[_Row]) -> list[str]:
     return sorted(words for part in found for words in part)
 
 
+def _of_conda(prefix: Path, listed: Collection[str]) -> Iterator[_Row]:
+    """The files that one package of conda's lists and no RECORD, with the former's digest. What pip removed of them
+    with a release that it replaced, conda lists on."""
+    found: dict[str, dict[str, str]] = {}
+    for package, row in conda.files(prefix):
+        if row.digest and not _BYTECODE.search(row.path) and str(prefix / row.path) not in listed:
+            found.setdefault(row.path, {})[row.digest] = package
+    for path, packages in found.items():
+        for digest, package in packages.items() if len(packages) == 1 and (prefix / path).is_file() else ():
+            owner = Metadata(prefix, prefix / _CONDA, f"conda's {package}", "", {}, "", ())
+            yield owner, RecordedFile(path, digest)
+
+
 def _problem(owner: Metadata, row: RecordedFile, cache: DigestCache) -> str:
     if not row.sha256:
         known = not _kind(row.path) or row.path == f"{owner.place.name}/RECORD"
@@ -261,7 +276,7 @@ def _of_installation(prefix: Path, listed: Collection[str], apart: Collection[st
         if names and not prefix.is_relative_to("/usr") and str(prefix) != prefix.anchor:
             yield f"{prefix}: beside the folders of Python: {all_of(names)}"
         return
-    known = {*listed, *(str(prefix / name) for name in conda.files(prefix))}
+    known = {*listed, *(str(prefix / row.path) for _, row in conda.files(prefix))}
     names = _outermost(prefix, _unlisted(prefix, known, {*apart, str(prefix / _CONDA)}), known)
     if names:
         yield f"{prefix}: of no package that conda lists: {all_of(names)}"

@@ -67,6 +67,18 @@ def test_a_verdict_pairs_equal_trails_of_processes_that_swapped_places(tmp_path:
     assert part.same and divergence is None, part.evidence
 
 
+def test_a_verdict_pairs_ranks_whatever_the_order_of_their_starts(tmp_path: Path) -> None:
+    """On another GPU no trail is equal. Before: rank 0 was compared with rank 1, and "close" was undecided."""
+    runs = []
+    for name, order, differs_at in (("a", (0, 1), 99), ("b", (1, 0), 3)):
+        names = {rank: f"trail-1{rank}-{place}-0.bin" for place, rank in enumerate(order)}
+        runs.append(write(tmp_path / name, *(process(10 + rank, rank, (names[rank],)) for rank in order)))
+        for rank in order:
+            trail(runs[-1], names[rank], steps=3 + rank, differs_at=differs_at + rank)
+    part, divergence, _, steps = compare_trails(*runs)
+    assert divergence is not None and (divergence.step, steps) == (3, 9), part.evidence
+
+
 def test_the_process_that_diverges_first_is_named_and_the_others_are_noted(tmp_path: Path) -> None:
     found = compare_program_trails(ranks(tmp_path / "a", (99, 99)), ranks(tmp_path / "b", (3, 2)))
     assert found.comparison is not None and found.comparison.divergence is not None

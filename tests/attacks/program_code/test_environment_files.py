@@ -345,6 +345,28 @@ def test_what_is_beside_the_packages_of_an_environment_is_named(tmp_path: Path) 
     assert notes(prefix / "bin/python") == said
 
 
+def test_files_of_conda_s_packages_are_compared_with_its_lists(tmp_path: Path) -> None:
+    """A library of no RECORD was edited. Before: environment "checked", since conda lists its name."""
+    prefix, digests = tmp_path / "conda", [hashlib.sha256(text.encode()).hexdigest() for text in ("as built", "here")]
+    paths = [
+        {"_path": "lib/libmkl.so", "path_type": "hardlink", "sha256": digests[0], "sha256_in_prefix": digests[0]},
+        {"_path": "bin/tool", "path_type": "hardlink", "sha256": digests[0], "sha256_in_prefix": digests[1]},
+        {"_path": "bin/old", "path_type": "hardlink", "sha256": digests[0], "prefix_placeholder": "/opt/placeholder"},
+        {"_path": "lib/liblink.so", "path_type": "softlink", "sha256": digests[1]},
+        {"_path": "lib/removed.so", "path_type": "hardlink", "sha256": digests[0]},
+    ]
+    names = [each["_path"] for each in paths]
+    add(prefix / "conda-meta/mkl-1-0.json", json.dumps({"name": "mkl", "files": names, "paths_data": {"paths": paths}}))
+    for name, text in {"lib/libmkl.so": "as built", "bin/tool": "here", "bin/old": "here"}.items():
+        add(prefix / name, text)
+    (prefix / "lib/liblink.so").symlink_to("libmkl.so")
+    for name in ("bin/python", "lib/python3.11/site-packages/README.txt"):
+        add(prefix / name, "")
+    assert concerns(prefix / "bin/python") == "", "the control"
+    (prefix / "lib/libmkl.so").write_text("edited")
+    assert concerns(prefix / "bin/python") == "lib/libmkl.so: not the file that conda's mkl lists"
+
+
 def test_a_wheel_s_files_that_are_not_shown_are_named(tmp_path: Path, wheels: Path) -> None:
     make_wheel(wheels, "tinystats", "1.1", MEAN, more={"tinystats-1.1.data/data/tables/mean.txt": "0.5"})
     python = environment(tmp_path / "env", "tinystats")
