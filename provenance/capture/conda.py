@@ -50,6 +50,6 @@ def files(prefix: Path) -> Iterator[tuple[str, RecordedFile]]:
 
 def _digest(entry: dict[str, str]) -> str:
     """Where the environment's path was written into a file, that of the package's own file says nothing."""
-    of_package = "" if "prefix_placeholder" in entry else entry.get("sha256")
+    of_package = "" if entry.get("prefix_placeholder") else entry.get("sha256")
     found = "" if entry.get("path_type") == "softlink" else entry.get("sha256_in_prefix") or of_package
     return f"sha256={found}" if found else ""
