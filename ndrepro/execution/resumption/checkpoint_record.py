@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ _ROW_BYTES = 1 << 22  # some 300 are used
 
 @dataclass(frozen=True)
 class BoundCheckpoint:
-    """A checkpoint's SHA-256, and size and SHA-256 of each log's part up to its ``step``."""
+    """A checkpoint's SHA-256, and size and SHA-256 of each log's part up to its ``step``, and of the data's list."""
 
     step: int
     sha256: str
@@ -51,6 +51,10 @@ class BoundCheckpoint:
     def of(cls, folder: RunFolder, step: int) -> BoundCheckpoint:
         """What is there now. Raises ProvenanceError or OSError where a file is missing or too short."""
         return cls(step, file_digest(folder.checkpoint(step), follow_symlinks=False).sha256, _logs(folder, step))
+
+    def is_kept(self, there: BoundCheckpoint) -> bool:
+        """Whether what is ``there`` is what was bound; releases before this one bound no list of the data's files."""
+        return self == replace(there, logs={name: there.logs[name] for name in there.logs if name in self.logs})
 
     def to_json(self) -> dict[str, Any]:
         """Step and SHA-256, and size and SHA-256 of each log."""
@@ -127,7 +131,7 @@ def bound_requests(entries: Iterable[Entry]) -> list[str]:
 
 
 def _logs(folder: RunFolder, step: int) -> dict[str, tuple[int, str]]:
-    """Of each log the part up to ``step``: what a resumed attempt keeps of it."""
+    """Of each log the part up to ``step``: what a resumed attempt keeps of it; and the list of the data's files."""
     parts = {folder.trail: Trail(folder.trail).size_through(step)}
     rows = 0
     if folder.metrics.exists():
@@ -138,6 +142,8 @@ def _logs(folder: RunFolder, step: int) -> dict[str, tuple[int, str]]:
         parts[folder.timing] = _size_of_rows(folder.timing, rows)
     if folder.states.exists():
         parts[folder.states] = _size_of_rows(folder.states, rows + 1)
+    if folder.dataset_listing.exists():
+        parts[folder.dataset_listing] = folder.dataset_listing.stat().st_size
     return {path.name: (size, _sha256(path, size)) for path, size in parts.items()}
 
 

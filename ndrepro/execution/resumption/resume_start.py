@@ -88,7 +88,7 @@ def choose_start(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> Resum
                 _expect_signed(folder, manifest, step)
             elif step not in bound:
                 raise CheckpointError(_UNBOUND)
-            elif BoundCheckpoint.of(folder, step) != bound[step]:
+            elif not bound[step].is_kept(BoundCheckpoint.of(folder, step)):
                 raise CheckpointError("it, or a log up to its step, was changed after it was recorded")
             _expect_recorded_state(folder, step)
             return ResumeStart(step, tuple(refused))
@@ -161,7 +161,8 @@ def _refuse_request(folder: RunFolder) -> NoReturn:
 
 
 def _expect_signed(folder: RunFolder, manifest: Manifest, step: int) -> None:
-    for path in (folder.checkpoint(step), folder.trail, folder.metrics, folder.timing, folder.states):
+    logs = folder.trail, folder.metrics, folder.timing, folder.states, folder.dataset_listing
+    for path in (folder.checkpoint(step), *logs):
         signed = _artifact(manifest, folder, path)
         if (signed is not None or path.exists()) and (
             not path.exists() or file_digest(path, follow_symlinks=False).sha256 != signed

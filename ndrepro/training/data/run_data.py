@@ -36,7 +36,10 @@ def read_data(request: Request, folder: RunFolder) -> Images | Photographs:
 def read_and_describe(
     request: Request, folder: RunFolder, *, write: bool
 ) -> tuple[Images | Photographs, dict[str, Any]]:
-    """The data asked for, digested and prepared, and what they were, which is written into ``folder`` where asked."""
+    """The data asked for, digested and prepared, and what they were, which is written into ``folder`` where asked.
+
+    Raises DataError for data that cannot be read, or that are others than those of an earlier attempt.
+    """
     experiment = request.experiment
     data = DATASETS[experiment.dataset](Path(request.data))
     if experiment.dataset == OWN_DATASET and isinstance(data, Images) and images_of(data) != experiment.own:
@@ -57,9 +60,16 @@ def read_and_describe(
     described = described if changes is None else {**described, "prepared": changes}
     if not write:
         return prepared, described
+    entries = ((item.name, FileDigest(item.size, item.sha256)) for item in data.files)
+    listed = listing(entries).encode("utf-8", "surrogateescape")
+    data_then = folder.dataset_listing
+    if request.resume_step and data_then.exists() and data_then.read_bytes() != listed:
+        raise DataError(
+            f"{request.data}: not the data on which the run was trained before it was interrupted",
+            "get the original data again, or start a new run with these",
+        )
     write_json(folder.dataset, printable(described))
-    entries = [(item.name, FileDigest(item.size, item.sha256)) for item in data.files]
-    folder.dataset_listing.write_text(listing(entries), encoding="utf-8", errors="surrogateescape")
+    folder.dataset_listing.write_bytes(listed)
     return prepared, described
 
 

@@ -26,10 +26,12 @@ from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, resume
 from ndrepro.execution.studies.job import _resumed
 from ndrepro.execution.studies.launchers import Job
-from ndrepro.protocol.errors import CheckpointError, UsageError
+from ndrepro.protocol.errors import CheckpointError, DataError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
+from ndrepro.protocol.messages import Request, read_json
 from ndrepro.protocol.project_folders import CODE
 from ndrepro.protocol.study.study import StudyRun
+from ndrepro.training.data.run_data import read_and_describe
 from provenance.attestation import key_lifecycle
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
@@ -140,6 +142,20 @@ def test_what_a_killed_recorder_left_is_bound(killed: Bench, tmp_path: Path) -> 
     assert start_of(folder, runs, killed)[0] == 0, "without its entries nothing is bound"
     runs.ledger.write_bytes(unsigned_line("checkpoint", folder.root.name, forged, None)[1])
     assert start_of(folder, runs, killed)[0] == 0, "a ledger of the first format, which anybody can write"
+
+
+def test_a_run_goes_on_with_the_data_that_it_began_with(killed: Bench, tmp_path: Path) -> None:
+    """Before, the record named the data of the last attempt for all of the run."""
+    folder, runs = copied(killed, tmp_path)
+    request = replace(Request.from_json(read_json(folder.request)), resume_step=6)
+    listed = folder.dataset_listing.read_bytes()
+    read_and_describe(request, folder, write=True)
+    assert folder.dataset_listing.read_bytes() == listed, "the control"
+    folder.dataset_listing.write_bytes(listed.replace(listed[:8], b"0" * 8, 1))
+    with pytest.raises(DataError, match="not the data on which the run was trained before"):
+        read_and_describe(request, folder, write=True)
+    step, refused = start_of(folder, runs, killed)
+    assert step == 0 and "was changed after it was recorded" in refused[0], "nor does a changed list allow others"
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_has_its_request_bound(killed: Bench, tmp_path: Path) -> None:
