@@ -72,7 +72,8 @@ class Metric:
 class RunFacts:
     """A verified run. ``digest`` is the SHA-256 of the manifest as it was written, ``signed`` of what was signed.
 
-    ``keyids`` are its trusted signers'. ``files`` are those that the manifest lists, without the manifest itself.
+    ``keyids`` are its trusted signers', the recorder's first. ``files`` are those that the manifest lists, without the
+    manifest itself.
     """
 
     folder: Path
@@ -90,7 +91,9 @@ class RunFacts:
             raise NotExported(
                 f"{folder}: does not verify, and is not exported{why}", f"see every check: ndrepro verify {folder}"
             )
-        return cls(folder, verdict.manifest, verdict.digest, verdict.payload_digest, verdict.keyids)
+        recorder = verdict.manifest.ledger.key
+        keyids = sorted(verdict.keyids, key=lambda keyid: keyid != recorder)
+        return cls(folder, verdict.manifest, verdict.digest, verdict.payload_digest, tuple(keyids))
 
     @property
     def run(self) -> str:

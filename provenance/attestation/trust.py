@@ -54,7 +54,7 @@ class TrustedKey(PublicKey):
         limit = next((limit for limit in self.limits if limit.refuses(when)), None)
         if limit is None:
             return None
-        return f"{limit}; it signed {f'on {when[:19]} UTC'.replace('T', ' ') if when else 'at an unknown time'}"
+        return f"{limit}; it signed {f'on {when[:10]} {when[11:19]} UTC' if when else 'at an unknown time'}"
 
     def to_json(self) -> dict[str, Any]:
         """The members of the list of trusted keys."""

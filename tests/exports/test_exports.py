@@ -21,8 +21,10 @@ from ndrepro.exports.mlflow_run import mlflow_name
 from ndrepro.exports.run_facts import NotExported, RunFacts
 from ndrepro.protocol.errors import MissingExtra, UsageError
 from provenance.attestation.countersignature import countersign
+from provenance.attestation.dsse import read_envelope, write_envelope
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.manifest import Artifact, Resource
+from provenance.attestation.trust import TrustPolicy
 from provenance.errors import KeyFileError
 from provenance.formats.digest import bytes_digest
 
@@ -120,6 +122,12 @@ def test_a_crate_has_the_digest_of_the_manifest_as_it_is_there(script: Any, tmp_
     crate = json.loads((tmp_path / "crate" / "ro-crate-metadata.json").read_bytes())
     (described,) = (each for each in crate["@graph"] if each.get("name", "").endswith("manifest.dsse.json"))
     assert described["sha256"] == bytes_digest(manifest.read_bytes())
+
+    TrustPolicy.load(copy.home).add(KeyRing(tmp_path / "reviewer").public_key().pem, "reviewer")
+    kind, payload, signatures = read_envelope(manifest.read_bytes())
+    for order in (signatures, signatures[::-1]):
+        manifest.write_bytes(write_envelope(kind, payload, order))
+        assert copy.facts().keyids == (KeyRing(copy.home).keyid, KeyRing(tmp_path / "reviewer").keyid)
 
 
 def test_which_model_is_meant_is_asked_where_there_are_none_or_two(script: Any) -> None:
