@@ -73,9 +73,10 @@ def environment_claim(
         lines = [f"which Python ran was not recorded; {ran} now", *lines]
     elif not version:
         lines = ["no Python was seen: of what it, or what it started, ran in nothing was compared", *lines]
-    words = "; ".join(
-        [in_room(["; ".join(lines), "; ".join(given.concerns)]) or words, *given.notes, *from_elsewhere(again)]
-    )
+    notes = [*given.notes, *from_elsewhere(again)]
+    if given.in_place:
+        notes.append(f"{given.python} is started where the recorded folder had a Python: {all_of(given.in_place)}")
+    words = "; ".join([in_room(["; ".join(lines), "; ".join(given.concerns)]) or words, *notes])
     if unseen:  # shells and compilers are common
         words = f"not observed, which by itself is no sign of a fault: {all_of(dict.fromkeys(unseen))}; {words}"
     if others:

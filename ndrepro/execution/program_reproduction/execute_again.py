@@ -212,6 +212,8 @@ def plan_program(
             maps=execution.sandbox != NO_SANDBOX,
         )
     environment = replace(environment, differences=(*launched, *environment.differences))
+    if python := environment.python:
+        environment = replace(environment, in_place=private_folder.have_pythons(command, place.place, python))
     return ProgramPlan(
         command,
         tuple(moved(word, recorded, place.place) for word in command.words),

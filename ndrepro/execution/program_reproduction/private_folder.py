@@ -3,6 +3,7 @@
     commit, patch, untracked files ── check_out ──> place        from a repository that is here
     what the run wrote and is not known to have read             is removed from it, and so is bytecode
     folders that it wrote into and that were there               are made, without what was in them
+    Pythons of the folder that it ran in                         are scripts that start the one that is here
     copies of source in the run    ── digest equal? ──> place    where no commit has it
     commit, branch, description    ── give_repository ──> place/.git, for programs that ask git which code they are
     inputs elsewhere ── digest equal? ──> copied below place, or left where they are and shown
@@ -16,6 +17,7 @@ is not is named; nothing else takes its place.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ from ndrepro.execution.program_reproduction.data_elsewhere import (
     snapshot,
     top_identity,
 )
-from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand
+from ndrepro.execution.program_reproduction.recorded_command import RecordedCommand, is_of_git, is_plain
 from ndrepro.execution.program_reproduction.recorded_inputs import Judge, RecordedInputs, expect_inside, is_inside
 from ndrepro.execution.sandbox.confinement import expect_harmless
 from ndrepro.execution.sandbox.recorded_data import expect_recorded_path
@@ -214,6 +216,27 @@ def _make_folders(folders: Iterable[str], place: Path, working_folder: Path) -> 
         if inside(name) and is_inside(here, place) and not os.path.lexists(here):
             make_folder(here)
             yield name
+
+
+def have_pythons(command: RecordedCommand, place: Path, python: Path) -> tuple[str, ...]:
+    """Have ``python`` started where the program found one below its folder, as a Makefile names ``.venv/bin/python``;
+    which paths these are. What the code has stays. Raises StorageError.
+
+    A script starts it, since an interpreter takes the environment beside a link to it for its own.
+    """
+    top = command.top or command.working_folder
+    named = [
+        Path(os.path.relpath(path, top)) for path in command.pythons if is_plain(Path(path)) and is_below(path, top)
+    ]
+    made = []
+    for name in sorted(each for each in named if each.parent.name == "bin" and not is_of_git(str(each))):
+        here = place / name
+        if is_inside(here, place) and not os.path.lexists(here):
+            make_folder(here.parent)
+            here.write_text(f'#!/bin/sh\nexec {shlex.quote(str(python))} "$@"\n', encoding="utf-8")
+            here.chmod(0o755)
+            made.append(str(name))
+    return tuple(made)
 
 
 def _without_bytecode(place: Path) -> tuple[str, ...]:

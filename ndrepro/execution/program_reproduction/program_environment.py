@@ -62,7 +62,8 @@ class ProgramEnvironment:
     whose programs come first, with its ``packages``. ``programs`` are folders whose programs come next: of the Python
     that a shim on PATH leads to, which the sandbox does not show. ``unequal`` has those of the differences that are of
     Python or a distribution, by its name. ``concerns`` are what may be another thing than its distributions say,
-    ``notes`` what no source names, and ``scripts`` which function a console script calls; all in words.
+    ``notes`` what no source names, and ``scripts`` which function a console script calls; all in words. ``in_place``
+    are paths in the recorded folder at which the program finds its interpreter.
     """
 
     executable: Path
@@ -78,6 +79,12 @@ class ProgramEnvironment:
     concerns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
+    in_place: tuple[str, ...] = ()
+
+    @property
+    def python(self) -> Path | None:
+        """The interpreter of this environment; ``None`` where none is here."""
+        return next(iter((*(folder / "bin" / "python" for folder in self.folders), *self.interpreters)), None)
 
     @property
     def importable(self) -> frozenset[str]:

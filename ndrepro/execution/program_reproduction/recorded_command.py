@@ -78,7 +78,7 @@ class RecordedCommand:
         variables: the names of the environment variables that its Python code is known to have read.
         data: what was declared with --data.
         interpreter: the version of the Python that did the work, such as 3.11.7; "" where none was seen.
-        programs: the folders of the Pythons that it ran in, whose scripts belong to their environments.
+        pythons: the paths of those that it ran in.
         standard_input: which of ``inputs`` standard input was read from; ``None`` where it was no file.
     """
 
@@ -97,7 +97,7 @@ class RecordedCommand:
     interpreter: str
     written: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
-    programs: frozenset[str] = frozenset()
+    pythons: frozenset[str] = frozenset()
     standard_input: ProgramFile | None = None
     folders: tuple[str, ...] = ()
 
@@ -108,6 +108,11 @@ class RecordedCommand:
         if os.sep in word:
             return self.working_folder / word
         return self.working_folder / uri if uri and os.path.basename(uri) == word else None
+
+    @property
+    def programs(self) -> frozenset[str]:
+        """The folders of these Pythons, whose scripts belong to their environments."""
+        return frozenset(map(os.path.dirname, self.pythons))
 
     @property
     def may_be_of_environment(self) -> bool:
@@ -155,7 +160,7 @@ class RecordedCommand:
             # a script that was made executable is still the code
             tuple(file.path for file in written if not (file.reason == AS_BEFORE and is_code(file.path))),
             read_variables(folder.processes),
-            frozenset(map(os.path.dirname, pythons)),
+            frozenset(pythons),
             standard_inputs[0] if len(standard_inputs) == 1 else None,
             record.folders,
         )
@@ -202,7 +207,7 @@ class RecordedCommand:
             )
         read = [file.path for file in self.inputs]
         read += [path for data in self.data for path in (data.path, *(each.path for each in data.other_paths))]
-        named = (str(self.working_folder), str(self.top or ""), *read, *self.written, *self.folders)
+        named = (str(self.working_folder), str(self.top or ""), *read, *self.written, *self.folders, *self.pythons)
         if odd := [path for path in named if not _is_possible(path)]:
             raise UsageError(
                 f"{run}: {odd[0][:200]!r} is a path that no file can have", "ask its author for another run"

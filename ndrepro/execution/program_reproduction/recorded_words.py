@@ -42,6 +42,7 @@ def recorded_words(plan: ProgramPlan) -> Iterator[str]:
     if entries:
         own = [os.path.relpath(entry, place.place) if os.path.isabs(entry) else entry for entry in entries]
         yield f"PYTHONPATH {os.pathsep.join(own)}"
+    yield from (f"Python {path}" for path in plan.environment.in_place)
     yield from place.repositories.names
     yield from place.elsewhere
     said = {word.rpartition("=")[2] for word in plan.words} | {*plan.words}
@@ -75,8 +76,9 @@ def programs_of_the_code(plan: ProgramPlan, interpreters: Iterable[RecordedInter
     top = command.top or command.working_folder
     for each in interpreters:
         path = os.path.normpath(command.working_folder / each.executable)
-        if is_below(path, top) and os.path.lexists(place.place / os.path.relpath(path, top)):
-            yield f"Python {os.path.relpath(path, top)} of the recorded code"
+        name = os.path.relpath(path, top)
+        if is_below(path, top) and name not in plan.environment.in_place and os.path.lexists(place.place / name):
+            yield f"Python {name} of the recorded code"
     for word in plan.words:
         for folder in plan.variables["PATH"].split(os.pathsep) if word and os.sep not in word else ():
             found = Path(os.path.normpath(place.working_folder / folder / word))
