@@ -22,7 +22,7 @@ from pathlib import Path
 from ndrepro.analysis.results.results import read_results
 from ndrepro.analysis.results.reviewer_verdicts import AnyAttestation, read_attestations
 from ndrepro.protocol.experiment.own import is_own_network
-from ndrepro.protocol.layout import RunFolder
+from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.run_kind import TRAINING, run_kind
 from ndrepro.protocol.signing_policy import AUTHOR, NEVER, REVIEWER, KeylessIdentity, RequiredVerdicts, SigningPolicy
 from ndrepro.protocol.training_record import TrainingRecord
@@ -161,7 +161,8 @@ def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None) -> Iterat
         signed += [] if objection else [(keyid, when) for keyid in item.keyids]
     reviewers, why = case.holders(REVIEWER, signed)
     reviewers, why = _without(case.makers(), reviewers, [*reasons, *why])
-    yield "verdicts", _enough(reviewers, required.at_least, why, "repeated by")
+    beside = "" if folder is None else f"; verdicts are looked for in {RunsFolder(folder.root.absolute().parents[1]).verdicts}"
+    yield "verdicts", _enough(reviewers, required.at_least, why, "repeated by", beside)
 
 
 def _attestations(
@@ -201,10 +202,10 @@ def _without(
     return others, [*why, *(f"{name} is an author of this run, or recorded it" for name in own.values())]
 
 
-def _enough(counted: Mapping[str, str], wanted: int, why: Iterable[str], how: str) -> str | _Unmet:
+def _enough(counted: Mapping[str, str], wanted: int, why: Iterable[str], how: str, more: str = "") -> str | _Unmet:
     people = sorted(set(counted.values()))
     said = f"{how} {', '.join(people) or 'nobody who counts'}; {len(people)} of {wanted} required"
     if len(people) >= wanted:
         return said
     reasons = "; ".join(dict.fromkeys(why))
-    return _Unmet(f"{said}{f' ({reasons})' if reasons else ''}", "see who may sign what in the policy's file")
+    return _Unmet(f"{said}{f' ({reasons})' if reasons else ''}", f"see who may sign what in the policy's file{more}")
