@@ -161,7 +161,11 @@ def _verdicts(case: _Case, verdict: Verdict, folder: RunFolder | None) -> Iterat
         signed += [] if objection else [(keyid, when) for keyid in item.keyids]
     reviewers, why = case.holders(REVIEWER, signed)
     reviewers, why = _without(case.makers(), reviewers, [*reasons, *why])
-    beside = "" if folder is None else f"; verdicts are looked for in {RunsFolder(folder.root.absolute().parents[1]).verdicts}"
+    beside = (
+        ""
+        if folder is None
+        else f"; verdicts are looked for in {RunsFolder(folder.root.absolute().parents[1]).verdicts}"
+    )
     yield "verdicts", _enough(reviewers, required.at_least, why, "repeated by", beside)
 
 

@@ -139,6 +139,10 @@ class RecordedInputs:
         here, place = self._here(path), Path(os.path.normpath(found / other.part))
         if not is_below(place, found) or not place.exists():
             return f"they have no {other.part}"
+        if self._has_commit and is_of_git(other.path):
+            return "of git's own files, in whose place are others"
+        if is_code(other.path) or (place.is_file() and _is_program(place, "")):
+            self.uncommitted.append(other.path)
         if here is not None and not is_inside(here.parent, self._place):
             return _LEADS_OUT
         if here is not None and not os.path.lexists(here):

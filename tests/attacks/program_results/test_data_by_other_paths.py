@@ -83,7 +83,10 @@ def test_a_part_of_declared_data_that_is_not_listed_does_not_verify(tmp_path: Pa
             author.reproduce(run)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "/usr/lib/x.py", "/.ndrepro", "/proc/self", "relative/../../up"])
+PLACES = ("/etc/passwd", "/usr/lib/x.py", "/.ndrepro", "/proc/self", "relative/../../up", ".git/hooks/post-checkout")
+
+
+@pytest.mark.parametrize("path", PLACES)
 def test_data_take_the_place_of_nothing_that_a_sandbox_has(tmp_path: Path, path: str) -> None:
     """The path is its author's: it is refused, or nothing but the data's own files is there."""
     author, disk = _author(tmp_path)
@@ -101,6 +104,19 @@ def test_data_take_the_place_of_nothing_that_a_sandbox_has(tmp_path: Path, path:
     except ProvenanceError:
         return
     assert found.verdict == "undecided", "the links that led to the data are not there"
+
+
+def test_data_that_are_found_under_the_name_of_a_module_are_named(tmp_path: Path) -> None:
+    """As those that are declared under such a name: their text is in no commit."""
+    author, disk = _author(tmp_path)
+    (disk / "imagenet" / "one.txt").write_text("VALUE = 1\n")
+    (author.root / "helper.py").symlink_to(disk / "imagenet" / "one.txt")
+    (author.root / "train.py").write_text("import helper\nopen('o.txt', 'w').write(str(helper.VALUE))\n")
+    (author.root / ".gitignore").write_text("runs\nhelper.py\n" + "\n".join(LINKS))
+    author.git("commit", "-qam", "second")
+    found = author.reproduce(author.record(outputs=("o.txt",), data=(disk / "imagenet",)))
+    assert found.verdict == "identical"
+    assert any("helper.py" in each.evidence for each in found.claims if each.name == "code of no commit")
 
 
 def test_without_a_sandbox_what_cannot_be_shown_is_missing(tmp_path: Path) -> None:
