@@ -17,7 +17,7 @@ from ndrepro.execution.programs.program_run import FinishedProgram
 from ndrepro.execution.reproduce.files_beside_data import data_as_code
 from ndrepro.execution.reproduce.rare_files import rare_first
 from ndrepro.execution.reproduce.unread_files import unread_files
-from ndrepro.protocol.program_record import INPUTS, ProgramRecord
+from ndrepro.protocol.program_record import INPUTS, STANDARD_INPUT, ProgramRecord
 from ndrepro.protocol.verdicts import FLAGGED, RECORDED_CODE, ClaimCheck, claim
 from ndrepro.text.plurals import all_of, bounded, first_of, in_room, plural, quoted
 from provenance.attestation.manifest import Manifest
@@ -111,7 +111,7 @@ def inputs_claim(prepared: ProgramPlan, finished: FinishedProgram, again: Manife
     if place.empty:
         had.append(f"folders that were there before the start, whatever was in them, are empty: {all_of(place.empty)}")
     ways = {(file.path, file.how) for file in listed_files(finished.folder.inputs)}
-    opened = {path for path, _ in ways}
+    opened = {path for path, how in ways if how != STANDARD_INPUT}
     # what is not here is another claim's
     read = opened | {*opened_here(prepared, opened), *uncompared_inputs(prepared)}
     # what the sandbox shows under another path is read where it is

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "urn:ndrepro:signer:v1"
 FIRST_KEY = "signing-key.pem"
+_KEY_FILE = re.compile(r"signing-key(-\w+)?\.pem")
 _CURES = {
     REVOKED: "make another with `ndrepro keys new`, and give its public key out",
     EXPIRES: "make another with `ndrepro keys new`, and give its public key out",
@@ -68,6 +71,11 @@ def default_home(environ: Mapping[str, str] | None = None) -> Path:
     if home and not Path(home).is_absolute():
         raise KeyFileError(f"no folder for the signing key: HOME={home!r} is no absolute path", _CURE_HOME)
     return (Path(home) if home else _account_home()) / ".config" / "ndrepro"
+
+
+def is_key_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a path has, or leads to, the name of a private key in a key home."""
+    return any(_KEY_FILE.fullmatch(os.path.basename(each)) for each in (path, os.path.realpath(path)))
 
 
 def _account_home() -> Path:
@@ -286,3 +294,24 @@ def _unattended(file: Path | None) -> Ask:
         return no_passphrase(what) if named is None else stored_passphrase(named)
 
     return answer
+
+
+def key_test(folder: Path, home: Path, variables: Mapping[str, str], *, by_name: bool) -> Callable[[str], bool]:
+    """A test whether an absolute path leads to anything in a key home, or, with ``by_name``, to a signing key anywhere.
+
+    The homes are ``home`` and that which ``variables`` name to a program, but for one that holds its ``folder``.
+    """
+    places = {home}
+    with suppress(ProvenanceError):  # a program without one has no keys
+        places.add(default_home({**variables, "NDREPRO_HOME": ""}))
+    for each in [*places]:
+        with suppress(ProvenanceError):
+            places.add(KeyRing(each).path)  # one that was chosen may lie anywhere
+    resolved = {Path(os.path.realpath(each)) for each in places}
+    homes = [each for each in resolved if not Path(os.path.realpath(folder)).is_relative_to(each)]
+
+    def is_key(path: str) -> bool:
+        real = Path(os.path.realpath(path))
+        return (by_name and is_key_file(path)) or any(real.is_relative_to(each) for each in homes)
+
+    return is_key

@@ -29,7 +29,7 @@ class DigestCache:
     def __init__(self, top: Path) -> None:
         self.top = top
         place = hashlib.sha256(os.fsencode(top.resolve())).hexdigest()[:32]
-        self._place = cache_folder() / "digests" / f"{place}.tsv"
+        self._place = digests_folder() / f"{place}.tsv"
         self._entries = _load(self._place)
         self._changed = False
 
@@ -82,6 +82,11 @@ def cache_folder() -> Path:
     if chosen:
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ndrepro"
+
+
+def digests_folder() -> Path:
+    """The folder of the files of remembered digests."""
+    return cache_folder() / "digests"
 
 
 def private_folder(folder: Path) -> Path:

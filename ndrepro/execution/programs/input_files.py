@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -33,15 +33,18 @@ from ndrepro.protocol.program_record import (
     DataPath,
     ProgramFile,
 )
+from provenance.attestation.key_home import is_key_file
 from provenance.attestation.manifest import DATASET, Resource
 from provenance.attestation.run_files import inside
 from provenance.capture.unavailable import printable
-from provenance.errors import DigestError, NotFoundError, ProvenanceError, StorageError
+from provenance.errors import DigestError, NotFoundError, ProvenanceError, StorageError, UsageError
 from provenance.formats.atomic_io import make_folder, write_atomically
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import FileDigest, bytes_digest, file_digest, listing, tree_digest
-from provenance.formats.digest_cache import DigestCache
+from provenance.formats.digest_cache import DigestCache, digests_folder
 from provenance.formats.folder_tree import walk
+from provenance.formats.run_markers import LOCK, is_ledger, is_run_folder
+from provenance.observation.process_record import OpenedFile
 
 BYTES, FILES = 8 << 30, 10_000
 # of one copy, and of all
@@ -51,6 +54,8 @@ _SUFFIXES = (
     "tcl ts zsh"
 )
 _CODE = re.compile(rf".*\.(?:{'|'.join(_SUFFIXES.split())})|(?:GNU)?[Mm]akefile", re.DOTALL)
+# what these lead to depends on the process that asks
+_DESCRIPTOR = re.compile(r"/dev/(?:stdin|fd/\d+)|/proc/[^/]+/fd/\d+")
 _SETTINGS = re.compile(r".*\.(?:toml|ya?ml|json|cfg|ini)", re.DOTALL)
 
 
@@ -126,6 +131,7 @@ def _dataset(path: Path, number: int, run: Path) -> Resource:
 def _digests(path: Path) -> Iterator[tuple[str, FileDigest]]:
     """Name, relative to ``path``, and digest of each regular file below it; of a file its own. No folder twice."""
     if path.is_file():
+        _expect_no_key(path)
         yield path.name, file_digest(path)
         return
     cache = DigestCache(path)
@@ -134,9 +140,15 @@ def _digests(path: Path) -> Iterator[tuple[str, FileDigest]]:
         for name in sorted(names):
             file = os.path.join(place, name)
             if os.path.isfile(file):
+                _expect_no_key(file)
                 relative = os.path.relpath(file, path)
                 yield relative, FileDigest(os.stat(file).st_size, cache.sha256(relative))
     cache.save()
+
+
+def _expect_no_key(path: str | Path) -> None:
+    if is_key_file(path):
+        raise UsageError(f"{path}: a signing key is no data", "name data that have none")
 
 
 def _refuse(error: OSError) -> None:
@@ -164,7 +176,7 @@ def read_files(
 
     Args:
         folder: the working folder; it may be gone.
-        words: those of the command.
+        words: those of the command but for the first, which is the executable.
         opened: absolute paths that its Python code opened for reading.
         written: its outputs, absolute; they are no inputs.
         data: declared data; what is below them was digested before.
@@ -173,8 +185,8 @@ def read_files(
 
     Raises StorageError where a copy cannot be written.
     """
-    files_named = [word for word in words[1:] if word and identity_of(folder / word, within) is not None]
-    found = ways_read(folder, files_named, opened)  # the first word is the executable
+    files_named = [word for word in words if identity_of(folder / word, within) is not None]
+    found = ways_read(folder, files_named, opened)
     outputs = set(written)
     declared = [os.path.realpath(path) for path in data]
     kept = [
@@ -199,12 +211,32 @@ def read_files(
     )
 
 
+def words_of_files(folder: Path, words: Iterable[str], is_key: Callable[[str], bool]) -> list[str]:
+    """The words that may name inputs: no key, nor an open file of the process that asks, as /dev/stdin is."""
+    plain = ((word, os.path.normpath(folder / word)) for word in words if word)
+    return [word for word, path in plain if not (_DESCRIPTOR.fullmatch(path) or is_key(path))]
+
+
 def ways_read(folder: Path, words: Iterable[str], opened: Iterable[str]) -> dict[str, str]:
     """How each path is known to have been read: by a word of the command, or else opened."""
     found = {str(folder / word): COMMAND for word in words}
     for path in opened:
         found.setdefault(path, OPENED)
     return found
+
+
+def own_records(opened: Collection[OpenedFile]) -> set[str]:
+    """What a program read that is no input: what it both read and wrote of runs that it records itself, as by
+    ``provenance.record``, and of lists of runs; and remembered digests. A repetition begins without them.
+    """
+    is_run, remembered = functools.cache(is_run_folder), digests_folder()
+    written = {os.path.normpath(each.path) for each in opened if each.written}
+    read = {os.path.normpath(each.path) for each in opened if each.read}
+    return {path for path in read if Path(path).is_relative_to(remembered)} | {
+        path
+        for path in read & written
+        if is_ledger(Path(path.removesuffix(LOCK))) or any(is_run(above) for above in Path(path).parents)
+    }
 
 
 def is_code(path: str) -> bool:
@@ -234,12 +266,14 @@ def _kept(file: ProgramFile, path: Path, run: RunFolder) -> tuple[ProgramFile, i
     return copied(run, run.input_copies, file.path, file.how, data)
 
 
-def standard_input() -> ProgramFile | None:
-    """The file that standard input is read from; ``None`` where it is none. Looked at before the program reads it."""
+def standard_input(is_key: Callable[[str], bool]) -> ProgramFile | None:
+    """The file that standard input is read from; ``None`` where it is none, or a key. Looked at before the program
+    reads it.
+    """
     known = identity_of(Path("/proc/self/fd/0"))
-    if known is None:
-        return None
     place = os.path.realpath("/proc/self/fd/0")
+    if known is None or is_key(place):
+        return None
     if read := os.lseek(0, 0, os.SEEK_CUR):
         return ProgramFile(printable(place), STANDARD_INPUT, known[0], None, reason=f"read from byte {read} on")
     return _file(Path("/"), "/proc/self/fd/0", STANDARD_INPUT, known[0], BYTES, place)

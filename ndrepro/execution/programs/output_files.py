@@ -9,7 +9,7 @@ printed on standard output is one of them where it was declared, under the path 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,16 +75,23 @@ class OutputFiles:
         globs: those of ``--out``, ``STANDARD_OUTPUT`` among them or not.
         left_out: folders whose content is no output: the folder of runs.
         within: places outside of which nothing is read, as in ``identity_of``.
+        is_key: whether an absolute path is of a key, which is no output.
     """
 
     def __init__(
-        self, folder: Path, globs: Sequence[str], left_out: Iterable[Path], within: Collection[Path] | None = None
+        self,
+        folder: Path,
+        globs: Sequence[str],
+        left_out: Iterable[Path],
+        within: Collection[Path] | None,
+        is_key: Callable[[str], bool],
     ) -> None:
         self._folder = folder
         self._globs = tuple(pattern for pattern in globs if pattern != STANDARD_OUTPUT)
         self._left_out = tuple(left_out)
         self._before: FolderState = look(folder, self._left_out)
         self._within = within
+        self._is_key = is_key
         self._declared_before = declared_files(folder, self._globs, within=within)
         self._contents = EarlierContents.read(folder, {**self._before.files, **self._declared_before.files})
 
@@ -105,6 +112,7 @@ class OutputFiles:
         change = compare(self._before, after)
         declared = declared_files(self._folder, self._globs, within=self._within)
         kinds = dict.fromkeys(changed, CHANGED) | self._kinds(change, declared, written)
+        kinds = {path: how for path, how in kinds.items() if not self._is_key(os.path.join(self._folder, path))}
         sizes = {
             path: known[0] for path in kinds if (known := identity_of(self._folder / path, self._within)) is not None
         }

@@ -14,10 +14,12 @@ from ndrepro.execution.containers.command_image import CommandImage, command_ima
 from ndrepro.execution.programs.command import Command, moved
 from ndrepro.execution.programs.input_files import (
     declared_data,
+    own_records,
     read_files,
     standard_input,
     ways_read,
     with_other_paths,
+    words_of_files,
 )
 from ndrepro.execution.programs.metrics_files import MetricsFiles
 from ndrepro.execution.programs.output_files import OutputFiles, Outputs, PrintedOutput
@@ -39,6 +41,7 @@ from ndrepro.protocol.program_record import (
     interpreter_json,
 )
 from ndrepro.text.plurals import plural
+from provenance.attestation.key_home import key_test
 from provenance.attestation.manifest import ENERGY, ERROR, Resource, source_resource
 from provenance.capture import container, environment, gpu, machine, source
 from provenance.capture.unavailable import printable, probe, unavailable
@@ -144,6 +147,7 @@ class ProgramAccount:
         self._home = home
         self._origin = None if repetition is None else repetition.origin
         self._variables = os.environ if repetition is None else repetition.variables
+        self._is_key = key_test(working_folder, home, self._variables, by_name=repetition is None)
         self._environment: dict[str, Any] = {}
         self._source: dict[str, Any] = unavailable("the run ended before its source was captured")
         self._executable = Resource(EXECUTABLE, uri=printable(str(command.executable)))
@@ -189,9 +193,9 @@ class ProgramAccount:
         self._image = self._find_image()
         self._data_paths = data
         self._data = declared_data(data, self._folder.root)
-        self._stdin = standard_input()
+        self._stdin = standard_input(self._is_key)
         self._metrics = MetricsFiles(place, metrics, written)
-        self._outputs = OutputFiles(place, outputs, [runs.root], written)
+        self._outputs = OutputFiles(place, outputs, [runs.root], written, self._is_key)
 
     def capture_processes(self, output: Path, notes: Mapping[str, bytes]) -> None:
         """Read what the start-up hook noted and wrote into ``output``, and keep the trails. Nothing of it raises."""
@@ -236,7 +240,10 @@ class ProgramAccount:
             return
         named = by_own_name(self._working_folder)
         every = [
-            (process, replace(each, path=named(each.path))) for process in self.processes for each in process.opened
+            (process, replace(each, path=named(each.path)))
+            for process in self.processes
+            for each in process.opened
+            if not self._is_key(each.path)
         ]
         # a sandbox shows what counts of a repetition at its own path
         opened = [each for process, each in every if self._repetition is not None or process.shares(each.path)]
@@ -246,7 +253,10 @@ class ProgramAccount:
         rewritten = {os.path.normpath(each.path) for each in opened if each.replaced}
         outputs = self._outputs.record(self._folder, written, _printed(end), written - rewritten, changed)
         self._record_outputs(outputs)
-        read = [each.path for each in opened if each.read]
+        # a file that standard input is read from is listed as that, also where code opens it by /dev/stdin
+        no_inputs = {self._stdin.path} if self._stdin is not None else set()
+        no_inputs |= own_records(opened) if self._repetition is None else set()
+        read = [each.path for each in opened if each.read and os.path.normpath(each.path) not in no_inputs]
         self._record_inputs(read, outputs)
         if self._repetition is None:
             data, links = zip(self._data, self._data_paths, strict=True), self._outputs.links
@@ -279,10 +289,10 @@ class ProgramAccount:
         written = {str(self._working_folder / file.path): file for file in outputs.files if file.written}
         within = None if self._repetition is None else self._repetition.read
         keep = self._folder if self._repetition is None and not self._commit else None
-        words = self._command.words
+        words = words_of_files(self._working_folder, self._command.words[1:], self._is_key)
         found = read_files(self._working_folder, words, opened, written, self._data_paths, within, keep)
         self._kept_inputs = sum(file.copy is not None for file in found.files)
-        both = (*found.files, *self._read_and_written(opened, written))
+        both = (*found.files, *self._read_and_written(words, opened, written))
         files = (*filter(None, [self._stdin]), *sorted(both, key=lambda file: file.path))
         elsewhere = f"{self._opened_elsewhere} openings in another file system, such as a container's, are left out"
         problems = [found.problem] * bool(found.problem) + [elsewhere] * bool(self._opened_elsewhere)
@@ -293,9 +303,10 @@ class ProgramAccount:
         digest = _write_files(self._folder.inputs, files)
         self._inputs_resource = _printable(files_resource(INPUTS, files, sha256=digest, **more))
 
-    def _read_and_written(self, opened: Iterable[str], written: Mapping[str, ProgramFile]) -> Iterable[ProgramFile]:
+    def _read_and_written(
+        self, words: Iterable[str], opened: Iterable[str], written: Mapping[str, ProgramFile]
+    ) -> Iterable[ProgramFile]:
         """The outputs that it read, too, as they were before it changed them."""
-        words = filter(None, self._command.words[1:])
         for path, how in ways_read(self._working_folder, words, opened).items():
             file = written.get(path)
             before = None if file is None or self._outputs is None else self._outputs.read_before(path, file.sha256)

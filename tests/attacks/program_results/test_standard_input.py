@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from strange_programs import CONFINED, Stranger, manifest_of
+from strange_programs import CONFINED, Stranger, manifest_of, statuses
 
 from ndrepro.api import Reproduction
 from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import ProgramRecord
 
 SUMS = "import sys; open('out.txt', 'w').write(str(sum(map(int, sys.stdin))))"
+OPENS = "import sys; open('out.txt', 'w').write(str(sum(map(int, open(sys.argv[1])))))"
 OVERWRITES = f"""
 import os
 {SUMS}
@@ -76,6 +78,37 @@ def test_a_file_elsewhere_is_given_as_a_copy_that_nobody_misses(tmp_path: Path) 
     found = author.reproduce(run, data=numbers.parent)
     assert evidence(found, "outputs computed") and LOST not in evidence(found, "outputs computed")
     assert numbers.read_text() == "1\n2\n"
+
+
+@pytest.mark.skipif(not CONFINED, reason="no sandbox here")
+@pytest.mark.parametrize("word", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_word_that_means_standard_input_is_no_file_of_its_own(tmp_path: Path, word: str, *, committed: bool) -> None:
+    """Before: undecided, since nothing of the reviewer's is shown at /dev/stdin."""
+    author = Stranger.make(tmp_path / "a", {"train.py": OPENS} | ({"numbers.txt": "1\n2\n"} if committed else {}))
+    numbers = (author.root if committed else tmp_path) / "numbers.txt"
+    numbers.write_text("1\n2\n")
+    with reading(numbers):
+        run = author.record(sys.executable, "train.py", word, outputs=("out.txt",))
+    assert {(file.path, file.how) for file in ProgramRecord.of(manifest_of(run)).inputs} == {
+        ("train.py", "command"),
+        (str(numbers), "standard input"),
+    }
+    found = author.reproduce(run)
+    assert found.verdict == "identical", found.judgements[0].because
+    assert statuses(found)["inputs"] == "checked"
+    numbers.write_text("3\n4\n")
+    if not committed:
+        found = author.reproduce(run)
+        assert found.verdict == "undecided" and LOST in evidence(found, "outputs computed")
+
+
+def test_an_open_file_of_the_recorder_is_no_input(author: Stranger) -> None:
+    """``/dev/fd/N`` is another file to each process that asks."""
+    with open(author.root / "others.txt") as other:
+        word = f"/dev/fd/{other.fileno()}"
+        run = author.record(sys.executable, "train.py", word, f"/proc/self/fd/{other.fileno()}", outputs=("out.txt",))
+    assert {file.path for file in ProgramRecord.of(manifest_of(run)).inputs} == {"train.py"}
 
 
 def test_another_file_of_that_name_is_not_given(author: Stranger, tmp_path: Path) -> None:
