@@ -321,6 +321,15 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
     environment, place = plan.environment, plan.place.place
     recorded = [plan.command.top or plan.command.working_folder]
     keys = [_script_keys(plan)] if plan.command.kind == SCRIPT else []
+    mapped = {str(inside): str(found) for inside, found in {**environment.editable.mapped, **plan.place.mapped}.items()}
+    # an editable installation writes by its own path what other steps read by the program's; nothing writes git's files
+    kept = plan.place.repositories.folders
+    folders = [os.path.normpath(plan.place.working_folder / name) for name in plan.command.folders]
+    written = {
+        str(inside): str(found)
+        for inside, found in environment.editable.mapped.items()
+        if any(is_below(each, found) for each in folders) and not any(is_below(each, found) for each in kept)
+    }
     return ConfinedCommand(
         kind=plan.execution.sandbox,
         command=(plan.seen(str(environment.executable)), *(plan.words if plan.at is None else plan.command.words)[1:]),
@@ -334,10 +343,8 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         secret=str(home.absolute()),
         variables=variables,
         home=plan.home,
-        mapped={
-            str(inside): str(found) for inside, found in {**environment.editable.mapped, **plan.place.mapped}.items()
-        },
-        placed={} if plan.at is None else {str(plan.at): str(place)},
+        mapped={inside: found for inside, found in mapped.items() if inside not in written},
+        placed=written | ({} if plan.at is None else {str(plan.at): str(place)}),
         links={str(path): target for path, target in environment.editable.links.items()},
         covered=tuple(map(str, {*environment.editable.clones, *recorded} - {*plan.place.shown})),
         expected=plan.place.expected,
