@@ -345,15 +345,20 @@ def _ledgers(given: Ledger | LedgerSummary, case: _Case) -> Iterator[tuple[Path 
 
 
 def signed_end(manifest: Manifest, digests: tuple[str, ...], keyids: tuple[str, ...], trust: TrustPolicy) -> SignedEnd:
-    """What a verified manifest says of its run's start and end, to be compared with a ledger."""
+    """What a verified manifest says of its run's start and end, to be compared with a ledger.
+
+    A key that it names as its recorder's, and that did not sign it, is nobody's word: then each signer may be it. Of an
+    earlier release, which names none, the first signature is taken for the recorder's.
+    """
+    named = manifest.ledger.key
+    recorders = (named,) if named in keyids else keyids if named else keyids[:1]
     return SignedEnd(
         run=manifest.invocation_id,
         start=(manifest.ledger.sequence, manifest.ledger.digest),
         manifests=digests,
         outcome=manifest.outcome,
         parameters=bytes_digest(canonical_bytes(manifest.external_parameters)),
-        # of an earlier release the first signature is taken for the recorder's
-        keyids=trust.family(manifest.ledger.key or keyids[0]),
+        keyids=tuple(sorted({each for keyid in recorders for each in trust.family(keyid)})),
     )
 
 

@@ -6,7 +6,7 @@
 
 Different signers have different names in the policy, and are different holders: keys that were rotated to each other
 are one holder's, whatever names the policy gives them. Whoever counts as an author of a run, or recorded it, counts as
-no reviewer of it; of a manifest of an earlier release, which does not name its recorder's key, nobody who signed it.
+no reviewer of it; of a manifest that does not name one of its signers as its recorder, nobody who signed it.
 The time of a key's signature is the signed document's own statement, so a policy's dates bind honest signers, and a
 thief to the dates that it allows; that of an identity's signature is the log's.
 """
@@ -64,7 +64,8 @@ def with_policy(
         signed: list[_Signed] = [(keyid, ended) for keyid in verdict.keyids]
         signed += [((each.identity, each.issuer), each.signed_on) for each in keyless]
         named = verdict.manifest.ledger.key
-        case = _Case(policy, trust, _name(verdict.manifest), tuple(signed), (named,) if named else verdict.keyids)
+        recorders = (named,) if named in verdict.keyids else verdict.keyids
+        case = _Case(policy, trust, _name(verdict.manifest), tuple(signed), recorders)
         found = [*_signatures(case), *_verdicts(case, verdict, folder)]
     except ProvenanceError as error:
         found = [(name, _Unmet(error.message, error.cure)) for name in names]

@@ -153,6 +153,7 @@ def build(
     # the order in which files are written shows in times and inodes
     for data in sorted(command.data, key=lambda each: os.path.normpath(each.path)):
         inputs.bring_data(data)
+    inputs.bring_again()
     for file in sorted(command.inputs, key=lambda each: os.path.normpath(each.path)):
         inputs.bring(file)
     differences += _without_bytecode(place)

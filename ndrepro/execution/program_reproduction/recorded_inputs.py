@@ -90,6 +90,7 @@ class RecordedInputs:
         self.of_environment: list[ProgramFile] = []
         self.places: dict[ProgramFile, Path] = {}
         self.wanted = 0
+        self._found: dict[RecordedData, Path] = {}
 
     def bring_data(self, data: RecordedData) -> None:
         """Have declared data, every listed file of them and no other."""
@@ -123,15 +124,20 @@ class RecordedInputs:
         problem = problem or data.problem
         if here == found and found.is_symlink() and os.path.isabs(led := os.readlink(found)):
             found = Path(led)
-        for other in () if problem else data.other_paths:
-            if problem := self._show_again(found, other):
-                problem = f"{other.path}, by which the program found them: {problem}"
-                break
         if problem:
             self.missing.append(f"data {data.path}: {problem}")
         elif self._maps and not os.path.isabs(data.path) and not is_below(path, self._top):
             # relative, and above the recorded folder: the program will look above the private one
             self.beside[Path(os.path.normpath(self._working_folder / data.path))] = self.mapped.get(path, path)
+        if not problem:
+            self._found[data] = found
+
+    def bring_again(self) -> None:
+        """Have the data that were brought, all of them, at the other paths by which the program found them."""
+        for data, found in self._found.items():
+            told = ((other.path, self._show_again(found, other)) for other in data.other_paths)
+            if problem := next((f"{path}, by which it was found: {why}" for path, why in told if why), ""):
+                self.missing.append(f"data {data.path}: {problem}")
 
     def _show_again(self, found: Path, other: DataPath) -> str:
         """Have data, which are at ``found``, at another path as well; why they are not, in words."""
@@ -143,17 +149,22 @@ class RecordedInputs:
             return "of git's own files, in whose place are others"
         if is_code(other.path) or (place.is_file() and _is_program(place, "")):
             self.uncommitted.append(other.path)
-        if here is not None and not is_inside(here.parent, self._place):
-            return _LEADS_OUT
-        if here is not None and not os.path.lexists(here):
-            self._link(place, here)
-        elif here is None and path.resolve() == place.resolve():
+        leads_to = Path(os.path.realpath(path if here is None else here))
+        if here is None and path in self.mapped:
+            return "" if self.mapped[path] == place else "other data are there"
+        if here is None and leads_to == place.resolve():
             self.shown.setdefault(path, snapshot(path))
         elif here is None and not self._maps:
             return f"nothing but a sandbox can show {place} there"
         elif here is None:
             self.mapped[path] = place
             self.elsewhere.append(f"data {path}: from {place}")
+        elif self.mapped.get(leads_to, leads_to).resolve() == place.resolve():
+            return ""  # a link of the commit, or one that was made for the same data
+        elif os.path.lexists(here) or not is_inside(here.parent, self._place):
+            return "the recorded code, or other data, have something else there"
+        else:
+            self._link(place, here)
         return ""
 
     def bring(self, file: ProgramFile) -> None:

@@ -24,7 +24,7 @@ from ndrepro.protocol.training_state import read_states
 from provenance.attestation.countersignature import ORIGIN, ended_here
 from provenance.attestation.dsse import verify_envelope
 from provenance.attestation.ledger import Ledger
-from provenance.attestation.manifest import Manifest
+from provenance.attestation.manifest import REPRODUCED_RUN, Manifest
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustedKey, TrustPolicy
 from provenance.attestation.verify import verify
@@ -47,18 +47,24 @@ def begun_here(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> bool:
     """Whether what is in a run's folder is of this machine's recorder: by the ledger the own key ended the run with its
     manifest, or, where it has none, began an attempt with its request.
     """
-    own = ledger.entries_of(folder.root.name, trust.own_keys())
-    if folder.manifest.exists():
-        return ended_here(verify(folder.manifest, trust=trust, manifest_only=True), own)
-    return file_digest(folder.request, follow_symlinks=False).sha256 in bound_requests(own)
+    own, request = ledger.entries_of(folder.root.name, trust.own_keys()), file_digest(folder.request).sha256
+    if not folder.manifest.exists():
+        return request in bound_requests(own)
+    verdict = verify(folder.manifest, trust=trust, manifest_only=True)
+    signed = verdict.manifest and _artifact(verdict.manifest, folder, folder.request)
+    return signed == request and ended_here(verdict, own)
 
 
 def began_for_itself(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> bool:
     """Whether this machine's recorder made what is there (``begun_here``), and not to repeat another run, whose author
     chose all in it.
     """
-    repeats = any(ORIGIN in each.fields for each in ledger.entries_of(folder.root.name, trust.own_keys()))
-    return not repeats and not folder.origin.exists() and begun_here(folder, ledger, trust)
+    own = ledger.entries_of(folder.root.name, trust.own_keys())
+    repeats = folder.origin.exists() or any(ORIGIN in each.fields for each in own)
+    if folder.manifest.exists():  # from the list an entry may have been removed
+        manifest = verify(folder.manifest, trust=trust, manifest_only=True).manifest
+        repeats = repeats or manifest is None or manifest.dependency(REPRODUCED_RUN) is not None
+    return not repeats and begun_here(folder, ledger, trust)
 
 
 def choose_start(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> ResumeStart:

@@ -25,6 +25,7 @@ from ndrepro.training.data.readers.images import Images, Split
 from ndrepro.training.data.readers.photographs import Photographs
 from ndrepro.training.data.transforms import prepare, relabel
 from provenance.capture.unavailable import printable
+from provenance.formats.atomic_io import write_atomically
 from provenance.formats.digest import FileDigest, listing
 
 
@@ -69,7 +70,7 @@ def read_and_describe(
             "get the original data again, or start a new run with these",
         )
     write_json(folder.dataset, printable(described))
-    folder.dataset_listing.write_bytes(listed)
+    write_atomically(folder.dataset_listing, listed)
     return prepared, described
 
 

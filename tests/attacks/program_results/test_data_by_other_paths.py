@@ -106,6 +106,48 @@ def test_data_take_the_place_of_nothing_that_a_sandbox_has(tmp_path: Path, path:
     assert found.verdict == "undecided", "the links that led to the data are not there"
 
 
+@pytest.mark.parametrize("taken", ["by the commit", "by other data", "by other data elsewhere"])
+def test_what_else_is_at_such_a_path_is_not_taken_for_the_data(tmp_path: Path, taken: str) -> None:
+    """Its author says that declared data were found where the code reads easier ones. Before: "identical", and every
+    file that was opened there counted as one of the declared data.
+    """
+    author, disk = _author(tmp_path, ("here/one.txt",) if taken != "by other data elsewhere" else ("/x/data/one.txt",))
+    easy = tmp_path / "easy"
+    (author.root / "here").mkdir()
+    (author.root / "here" / "one.txt").write_text("easy")
+    if taken == "by the commit":
+        author.git("add", "-f", "here"), author.git("commit", "-qm", "easy")
+        data = (disk / "imagenet",)
+    else:
+        (author.root / "here").rename(easy)
+        (author.root / "here").symlink_to(easy)
+        (author.root / ".git" / "info" / "exclude").write_text("here\n")
+        data = (easy, disk / "imagenet")
+    run = author.record(outputs=("o.txt",), data=data)
+    named = [{"path": "/x/data" if taken == "by other data elsewhere" else "here", "part": "."}]
+    changed = [
+        replace(each, annotations={**(each.annotations or {}), OTHER_PATHS: named})
+        if each.name.startswith(DATASET)
+        else each
+        for each in manifest_of(run).dependencies
+    ]
+    author.claim(run, dependencies=tuple(changed))
+    found = author.reproduce(run, data=tmp_path)
+    assert found.verdict == "undecided" and "by which it was found" in str(found.plan.differences)
+
+
+def test_a_link_of_the_commit_that_leads_to_the_data_is_such_a_path(tmp_path: Path) -> None:
+    """Control: wherever the reviewer has them, since they are shown where the link leads."""
+    author, disk = _author(tmp_path, ("tracked/one.txt", "above2/imagenet/one.txt"))
+    (author.root / "tracked").symlink_to(disk / "imagenet")
+    (author.root / "above2").symlink_to(disk)
+    author.git("add", "-A"), author.git("commit", "-qm", "links")
+    run = author.record(outputs=("o.txt",), data=(disk / "imagenet",))
+    handed = disk.rename(tmp_path / "handed")
+    found = author.reproduce(run, data=handed)
+    assert found.verdict == "identical", (found.plan.differences, found.judgements[0].claims)
+
+
 def test_data_that_are_found_under_the_name_of_a_module_are_named(tmp_path: Path) -> None:
     """As those that are declared under such a name: their text is in no commit."""
     author, disk = _author(tmp_path)
