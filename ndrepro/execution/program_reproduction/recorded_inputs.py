@@ -134,10 +134,13 @@ class RecordedInputs:
 
     def bring_again(self) -> None:
         """Have the data that were brought, all of them, at the other paths by which the program found them."""
-        for data, found in self._found.items():
-            told = ((other.path, self._show_again(found, other)) for other in data.other_paths)
-            if problem := next((f"{path}, by which it was found: {why}" for path, why in told if why), ""):
-                self.missing.append(f"data {data.path}: {problem}")
+        every = [(other, data) for data in self._found for other in data.other_paths]
+        missing: dict[str, str] = {}
+        # a link to a folder comes before what is below it
+        for other, data in sorted(every, key=lambda each: len(Path(each[0].path).parts)):
+            if why := self._show_again(self._found[data], other):
+                missing.setdefault(data.path, f"{other.path}, by which it was found: {why}")
+        self.missing += [f"data {path}: {problem}" for path, problem in missing.items()]
 
     def _show_again(self, found: Path, other: DataPath) -> str:
         """Have data, which are at ``found``, at another path as well; why they are not, in words."""
@@ -226,6 +229,11 @@ class RecordedInputs:
             filled.append(name)
         return tuple(filled)
 
+    def _is_shown(self, here: Path) -> bool:
+        """Whether a link leads to what is shown to the program anyway, as declared data."""
+        real = here.resolve()
+        return any(real.is_relative_to(path.resolve()) for path in self.shown)
+
     def _is_of_commit(self, here: Path | None, sha256: str | None) -> bool:
         """Whether the recorded commit has what is at ``here``, and that neither is nor points to this content."""
         if not self._has_commit or here is None or not os.path.lexists(here) or not is_inside(here, self._place):
@@ -272,10 +280,12 @@ class RecordedInputs:
         """Have an input at ``here``, or see that it is at ``path`` where it was read; why it is not, in words."""
         if file.sha256 is None:
             return f"not digested when it was recorded ({file.reason})" if file.reason else "not digested"
-        if here is not None and not is_inside(here, self._place):
+        if here is not None and not (is_inside(here, self._place) or self._is_shown(here)):
             return _LEADS_OUT
         if here is not None and digest_of(here) == file.sha256:
             return ""
+        if here is not None and not is_inside(here, self._place):
+            return "other data are there"
         if self._is_of_commit(here, file.sha256):
             return _OTHER_CODE
         try:

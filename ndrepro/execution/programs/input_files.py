@@ -43,7 +43,7 @@ from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import FileDigest, bytes_digest, file_digest, listing, tree_digest
 from provenance.formats.digest_cache import DigestCache, digests_folder
 from provenance.formats.folder_tree import walk
-from provenance.formats.run_markers import LOCK, is_ledger, is_run_folder
+from provenance.formats.run_markers import LOCK, is_ledger, listed_files
 from provenance.observation.process_record import OpenedFile
 
 BYTES, FILES = 8 << 30, 10_000
@@ -229,7 +229,8 @@ def own_records(opened: Collection[OpenedFile]) -> set[str]:
     """What a program read that is no input: what it both read and wrote of runs that it records itself, as by
     ``provenance.record``, and of lists of runs; and remembered digests. A repetition begins without them.
     """
-    is_run, remembered = functools.cache(is_run_folder), digests_folder()
+    # a lock alone may be any program's
+    is_run, remembered = functools.cache(listed_files), digests_folder()
     written = {os.path.normpath(each.path) for each in opened if each.written}
     read = {os.path.normpath(each.path) for each in opened if each.read}
     return {path for path in read if Path(path).is_relative_to(remembered)} | {

@@ -106,6 +106,26 @@ def test_data_take_the_place_of_nothing_that_a_sandbox_has(tmp_path: Path, path:
     assert found.verdict == "undecided", "the links that led to the data are not there"
 
 
+def test_a_part_of_data_that_are_linked_is_an_input_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No attack: a file of declared data on standard input, and data that are declared with a part of them."""
+    reads = (
+        "import sys, pathlib\nopen('o.txt', 'w').write(sys.stdin.read() + pathlib.Path('all/one.txt').read_text())\n"
+    )
+    author, disk = _author(tmp_path)
+    (author.root / "train.py").write_text(reads)
+    author.git("commit", "-qam", "second")
+    with (disk / "imagenet" / "one.txt").open() as file:
+        before = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            run = author.record(outputs=("o.txt",), data=(Path("all"), disk / "imagenet" / "train"))
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+    found = author.reproduce(run, data=disk.rename(tmp_path / "handed"))
+    assert found.verdict == "identical", (found.plan.differences, found.judgements[0].claims)
+
+
 @pytest.mark.parametrize("taken", ["by the commit", "by other data", "by other data elsewhere"])
 def test_what_else_is_at_such_a_path_is_not_taken_for_the_data(tmp_path: Path, taken: str) -> None:
     """Its author says that declared data were found where the code reads easier ones. Before: "identical", and every
