@@ -45,7 +45,7 @@ from provenance.attestation.manifest import Resource
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.errors import ProvenanceError
-from provenance.formats.folder_tree import remove_tree
+from provenance.formats.folder_tree import files_and_links, remove_tree, walk
 from provenance.git.tracked_paths import expect_no_tracked_link
 from provenance.recording.stop_requests import StopRequests
 
@@ -184,9 +184,9 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
 
     It is recorded in the ledger beside the run, where its beginning is, whatever folder of runs the options name.
 
-    Raises UsageError for a run that is complete, NotOwnRun for one that another key began, DataError where its data
-    cannot be read, SandboxError for a path of data that is refused, BusyError for one that still runs, CheckpointError,
-    TrustError or EnvelopeError where the earlier attempt does not verify.
+    Raises UsageError for a run that is complete or has links in its folder, NotOwnRun for one that another key began,
+    DataError where its data cannot be read, SandboxError for a path of data that is refused, BusyError for one that
+    still runs, CheckpointError, TrustError or EnvelopeError where the earlier attempt does not verify.
     """
     if folder.manifest.exists() and not folder.request.exists():
         raise UsageError(f"{folder.root}: a recorded program, which is not resumed", "record its command again")
@@ -204,6 +204,7 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     beside = folder.root.absolute().parents[1]
     if options.runs.root.absolute() != beside:
         options = replace(options, runs=RunsFolder(beside))
+    _expect_no_links(folder, options.runs)
     if is_own_network(request.experiment.arch):
         if not _is_own(folder, options):
             raise UsageError(
@@ -231,6 +232,15 @@ def resume(folder: RunFolder, options: RunOptions, observer: Observer) -> Finish
     with StopRequests() as stops:
         attempt = RunAttempt(folder, request, request.to_json(), options.runs, options.home, observer, stops)
         return replace(_end(attempt, folder, options), data=data)
+
+
+def _expect_no_links(folder: RunFolder, runs: RunsFolder) -> None:
+    """Raises UsageError where what is written to resume a run leads elsewhere: a recorder leaves no link."""
+    expect_no_tracked_link(runs.root, "copy the runs to a folder of your own")
+    runs.expect_no_links(folder.root.parent.name)
+    links = (path for listing in walk(folder.root) for path in files_and_links(listing) if os.path.islink(path))
+    if found := next(iter([str(folder.root)] if folder.root.is_symlink() else links), None):
+        raise UsageError(f"{found}: a symbolic link, which no recorder leaves in a run", "train it anew: ndrepro run")
 
 
 def _data_of(folder: RunFolder, request: Request, options: RunOptions) -> Path:

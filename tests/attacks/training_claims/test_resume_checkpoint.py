@@ -20,7 +20,7 @@ from ledgers import unsigned_line
 from real_runs import Bench
 
 from ndrepro.execution.resumption.checkpoint_record import BoundCheckpoint, CheckpointRecorder
-from ndrepro.execution.resumption.resume_start import choose_start
+from ndrepro.execution.resumption.resume_start import began_for_itself, choose_start
 from ndrepro.execution.runs.data_check import locate
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.run import Finished, resume
@@ -35,6 +35,7 @@ from ndrepro.training.data.run_data import read_and_describe
 from provenance.attestation import key_lifecycle
 from provenance.attestation.key_home import KeyRing
 from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import REPRODUCED_RUN, Resource
 from provenance.attestation.trust import TrustPolicy
 from provenance.errors import ProvenanceError
 from provenance.formats.digest import file_digest
@@ -45,6 +46,7 @@ from pathlib import Path
 from real_runs import Bench
 from ndrepro.execution.resumption.checkpoint_record import bound_checkpoints
 from provenance.attestation.ledger import Ledger
+from provenance.attestation.manifest import REPRODUCED_RUN, Resource
 from ndrepro.execution.runs import run
 from ndrepro.execution.runs.observer import Observer
 from provenance.attestation.trust import TrustPolicy
@@ -297,3 +299,40 @@ def test_a_complete_run_that_is_damaged_says_so(honest: Finished, author: Bench,
     folder.weights.unlink()
     with pytest.raises(UsageError, match=r"is complete, but does not verify: present: weights\.safetensors is missing"):
         author.resume(folder)
+
+
+@pytest.mark.parametrize("name", ["dataset.sha256", "checkpoints", ".", ".."])
+def test_nothing_is_written_through_a_link_in_a_run_that_is_resumed(killed: Bench, tmp_path: Path, name: str) -> None:
+    """Nobody signed the run's folder. Before, the file or the checkpoints that a link led to were overwritten."""
+    folder, runs = copied(killed, tmp_path / "given")
+    place = folder.root / name if name != ".." else folder.root.parent
+    aside = tmp_path / "elsewhere"
+    Path(os.path.normpath(place)).rename(aside)
+    Path(os.path.normpath(place)).symlink_to(aside)
+    before = {path: path.read_bytes() for path in aside.parent.rglob("*") if path.is_file()}
+    options = replace(killed.options, runs=runs)
+    with pytest.raises(UsageError, match="a symbolic link"):
+        resume(folder, options, Observer())
+    assert {path: path.read_bytes() for path in aside.parent.rglob("*") if path.is_file()} == before
+    Path(os.path.normpath(place)).unlink()
+    aside.rename(os.path.normpath(place))
+    assert resume(folder, options, Observer()).outcome == "completed", "the control"
+
+
+def test_a_failed_repetition_is_resumed_as_nobody_s_own(honest: Finished, author: Bench, tmp_path: Path) -> None:
+    """Its manifest says what it repeats, whatever was removed from the list and its folder."""
+    folder = RunFolder(tmp_path / "runs" / "lenet_nd_4_digits" / honest.folder.root.name)
+    shutil.copytree(honest.folder.root, folder.root, ignore=shutil.ignore_patterns(".lock"))
+    list_of_runs = Ledger(tmp_path / "runs" / "ledger.jsonl")
+    trust, key = TrustPolicy.load(author.options.home), KeyRing(author.options.home).signer()
+    dependencies = manifest_of(folder).dependencies
+    for repeats in (False, True):
+        repeated = (Resource(REPRODUCED_RUN, digest={"sha256": "ab" * 32}, annotations={"run": "x"}),) * repeats
+        sign_again(folder, author, outcome="failed", dependencies=(*repeated, *dependencies))
+        digest = file_digest(folder.manifest).sha256
+        list_of_runs.append("ended", folder.root.name, key, outcome="failed", manifest=digest)
+        assert began_for_itself(folder, list_of_runs, trust) is not repeats
+    sign_again(folder, author, outcome="failed", dependencies=dependencies)
+    assert began_for_itself(folder, list_of_runs, trust)
+    folder.request.write_bytes(folder.request.read_bytes() + b" ")
+    assert not began_for_itself(folder, list_of_runs, trust), "another request"
