@@ -43,7 +43,7 @@ from provenance.errors import DigestError, EnvelopeError, LedgerError, Provenanc
 from provenance.formats.bounded_read import ARTIFACT_BYTES, read_bounded
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import FileDigest, bytes_digest, file_digest
-from provenance.ledger_entries.summary import LedgerSummary, SignedEnd, UnrelatedLedger
+from provenance.ledger_entries.summary import LedgerRun, LedgerSummary, SignedEnd, UnrelatedLedger
 
 _SHOWN = 5
 
@@ -312,17 +312,22 @@ def _ledger(case: _Case) -> str:
     if case.ledger is None or manifest is None:
         raise _Skip("no ledger was given")
     began, end = manifest.ledger, signed_end(manifest, case.digests, case.keyids, case.trust)
-    for place, (path, given) in enumerate(ledgers := [*_ledgers(case.ledger, case)], 1):
+    ends: list[tuple[LedgerRun, LedgerSummary]] = []
+    unrelated = "no ledger was given"
+    for path, given in _ledgers(case.ledger, case):
         if not given.exists:
             raise _Skip(f"there is no ledger{f' at {path}' if path else ''}")
+        if ends and end.run not in given.runs:
+            continue  # a script's own list may lie in a folder of others' runs
         try:
-            found = given.end_of(end)
-            break
+            ends.append((given.end_of(end), given))
         except UnrelatedLedger as error:
-            if place == len(ledgers):
-                raise _Skip(error.message) from None
+            unrelated = error.message
         except LedgerError as error:
             raise _Failure(f"{path}: {error.message}" if path else error.message, error.cure) from None
+    if not ends:
+        raise _Skip(unrelated)
+    found, given = ends[0]
     case.digest = found.manifest
     unsigned = " (unsigned: from before entries were signed)" if found.unsigned else ""
     more = f"; {found.ignored} more that no trusted key signed" if found.ignored else ""
@@ -332,8 +337,8 @@ def _ledger(case: _Case) -> str:
 
 
 def _ledgers(given: Ledger | LedgerSummary, case: _Case) -> Iterator[tuple[Path | None, LedgerSummary]]:
-    """The ledger, with its path; after one that lies directly beside the run the one that its folder of runs has: any
-    list may be put nearer to a run than its own.
+    """The ledger, with its path; after one that lies directly beside the run the one that its folder of runs has, which
+    must not contradict it: any list may be put nearer to a run than its own.
     """
     if not isinstance(given, Ledger):
         yield None, given

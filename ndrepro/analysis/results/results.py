@@ -248,8 +248,8 @@ def _read_ledger(path: Path, cache: ManifestCache, policy: TrustPolicy) -> Ledge
 def _checked(
     folder: Path, examined: list[Examined], path: Path, ledger: LedgerSummary, read: Callable[[Path], LedgerSummary]
 ) -> Results:
-    """One folder's manifests, each compared with the ledger at ``path``, or, where that has nothing of it, with those
-    beside its run, which ``read`` reads; of several of one run the first counts, and none where they differ.
+    """One folder's manifests, each compared with the ledger at ``path`` and with those beside its run, which ``read``
+    reads, as far as they have it; of several of one run the first counts, and none where they differ.
     """
     found: dict[str, Examined] = {}
     refused: list[Refused] = []
@@ -262,10 +262,10 @@ def _checked(
         try:
             related = item.end is None or (ledger.exists and _is_end(ledger, item.end))
             unrelated = unrelated or not related
-            if item.end is not None and not related:
-                for beside in RunFolder(item.path.parent).ledgers:
-                    if beside != path and _is_end(read(beside), item.end):
-                        break
+            for beside in RunFolder(item.path.parent).ledgers if item.end is not None else ():
+                other = ledger if beside == path else read(beside)
+                if item.end is not None and (not related or item.run_id in other.runs):
+                    related = _is_end(other, item.end) or related
         except LedgerError as error:
             refused.append(Refused(item.path, f"its ledger: {error.message}"))
             continue

@@ -35,6 +35,8 @@ from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustPolicy
 from provenance.attestation.verify import verify
 from provenance.errors import UsageError
+from provenance.formats.canonical_json import canonical_bytes
+from provenance.formats.digest import bytes_digest
 
 
 def turn_signatures(path: Path) -> None:
@@ -215,6 +217,20 @@ def test_a_list_of_others_nearer_to_a_run_hides_no_entry_of_it(
     signed(path, false, KeyRing(run.home))
     verdict = verify(run.folder, trust=TrustPolicy.load(run.home), ledger=nearer)
     assert not verdict.ok and "ended (entry 2) with another manifest" in verdict.checks[7].message
+
+    # a second list of its author's own, which has the run with the false manifest
+    second, key = Ledger(tmp_path / "second.jsonl"), KeyRing(run.home)
+    manifest = Statement.from_bytes(read_envelope(path.read_bytes())[1]).manifest
+    parameters = bytes_digest(canonical_bytes(manifest.external_parameters))
+    began = second.append("begun", run.folder.name, key.signer(), parameters=parameters)
+    signed(path, replace(manifest, ledger=replace(manifest.ledger, sequence=1, digest=began.digest)), key)
+    digest = verify(run.folder, trust=TrustPolicy.load(run.home)).digest
+    second.append("ended", run.folder.name, key.signer(), outcome="completed", manifest=digest)
+    shutil.move(second.path, nearer.path)
+    verdict = verify(run.folder, trust=TrustPolicy.load(run.home), ledger=nearer)
+    assert not verdict.ok and verdict.checks[7].message.startswith(str(run.ledger.path))
+    run.ledger.path.unlink()
+    assert verify(run.folder, trust=TrustPolicy.load(run.home), ledger=nearer).ok, "the control"
 
 
 def test_results_of_several_folders_of_runs_are_compared_with_their_own_lists(tmp_path: Path) -> None:
