@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -34,15 +34,16 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import Manifest
 from provenance.attestation.run_files import BUNDLES, LOCK, MANIFEST, expect_bundles
 from provenance.attestation.trust import TrustPolicy
-from provenance.attestation.verify import verify
+from provenance.attestation.verdict import Verdict
+from provenance.attestation.verify import signed_end, verify
 from provenance.capture.unavailable import at, text
-from provenance.errors import NotFoundError, StorageError, TrustError
+from provenance.errors import LedgerError, NotFoundError, StorageError, TrustError
 from provenance.formats import portable
 from provenance.formats.bounded_read import read_bounded
 from provenance.formats.digest import file_digest
 from provenance.formats.folder_tree import files_below, remove_tree, walk
 from provenance.git.tracked_paths import expect_no_tracked_link
-from provenance.ledger_entries.summary import LedgerSummary
+from provenance.ledger_entries.summary import LedgerSummary, UnrelatedLedger
 
 # A manifest is parsed whole before anybody knows who signed it: 2 kB a distribution, 0.3 kB a file of the run.
 _MANIFEST_BYTES = 8 << 20
@@ -237,6 +238,21 @@ def _once(found: tuple[Incoming, ...]) -> tuple[Incoming, ...]:
     )
 
 
+def _contradiction(verdict: Verdict, manifest: Manifest, beside: Iterable[LedgerSummary], trust: TrustPolicy) -> str:
+    """Why a run's manifest is not its end by a list beside it, which another one was put nearer to; "" for nothing."""
+    end = signed_end(manifest, verdict.digests, verdict.keyids, trust)
+    skipped = any(check.name == "ledger" and check.status == "skip" for check in verdict.checks)
+    for each in beside:
+        try:
+            if skipped or end.run in each.runs:
+                each.end_of(end)
+        except UnrelatedLedger:
+            continue
+        except LedgerError as error:
+            return error.message
+    return ""
+
+
 def _examine(path: Path, there: Path, trust: TrustPolicy, ledgers: dict[Path, LedgerSummary]) -> Incoming:
     """Verify one run, with the ledger that came with it; each is read once, and kept in ``ledgers``."""
     folder = RunFolder(path.parent)
@@ -245,16 +261,17 @@ def _examine(path: Path, there: Path, trust: TrustPolicy, ledgers: dict[Path, Le
     oversized = _oversized(path, ledger)
     if oversized:
         return Incoming(relative, False, False, problem=oversized)
-    if ledger and ledger not in ledgers:
-        ledgers[ledger] = Ledger(ledger).summary(trust.keys())
-    book = ledgers[ledger] if ledger else None
-    verdict = verify(path, trust=trust, ledger=book, manifest_only=True)
+    for book in {*folder.ledgers, *([ledger] if ledger else [])} - ledgers.keys():
+        ledgers[book] = Ledger(book).summary(trust.keys())
+    verdict = verify(path, trust=trust, ledger=ledgers[ledger] if ledger else None, manifest_only=True)
     if not verdict.ok or verdict.manifest is None:
         failed = next(check for check in verdict.checks if check.status == "fail")
         return Incoming(
             relative, False, False, verdict.signer, problem=f"{failed.name}: {failed.message}; {failed.cure}"
         )
     manifest = verdict.manifest
+    if why := _contradiction(verdict, manifest, (ledgers[each] for each in folder.ledgers), trust):
+        return Incoming(relative, False, False, verdict.signer, problem=f"ledger: {why}")
     listed = (*(artifact.path for artifact in manifest.artifacts), *_signatures(folder))
     told = Incoming(relative, False, False, verdict.signer, manifest.invocation_id, place_of(manifest), files=listed)
     wrong, missing = _files(folder, manifest)

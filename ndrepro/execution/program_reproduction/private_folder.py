@@ -223,7 +223,8 @@ def have_pythons(command: RecordedCommand, place: Path, python: Path) -> tuple[s
     """Have ``python`` started where the program found one below its folder, as a Makefile names ``.venv/bin/python``;
     which paths these are. What the code has stays. Raises StorageError.
 
-    A script starts it, since an interpreter takes the environment beside a link to it for its own.
+    A script starts it, since an interpreter takes the environment beside a link to it for its own. Beside it is an
+    ``activate`` for shells, which need none: the environment that is here comes first on PATH anyway.
     """
     top = command.top or command.working_folder
     named = [
@@ -237,6 +238,8 @@ def have_pythons(command: RecordedCommand, place: Path, python: Path) -> tuple[s
             here.write_text(f'#!/bin/sh\nexec {shlex.quote(str(python))} "$@"\n', encoding="utf-8")
             here.chmod(0o755)
             made.append(str(name))
+            if not os.path.lexists(beside := here.with_name("activate")):
+                beside.write_text("# the environment that is compared is on PATH\n", encoding="utf-8")
     return tuple(made)
 
 

@@ -163,8 +163,12 @@ class OutputFiles:
             return path
 
     def _is_outside(self, path: str) -> bool:
-        """Whether a path is outside of the working folder, in which ``look`` has seen what changed, and still there."""
-        if not path.startswith("/") and not self._before.problem:
+        """Whether a path is outside of the working folder, in which ``look`` has seen what changed, and still there.
+
+        What is behind a link in it is outside, too: ``look`` follows none.
+        """
+        behind = any(above.as_posix() in self._before.links for above in Path(path).parents)
+        if not (path.startswith("/") or behind or self._before.problem):
             return False
         place = self._folder / path
         if any(place.is_relative_to(folder) for folder in self._left_out):

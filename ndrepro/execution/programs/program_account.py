@@ -287,6 +287,9 @@ class ProgramAccount:
 
     def _record_inputs(self, opened: Sequence[str], outputs: Outputs) -> None:
         written = {str(self._working_folder / file.path): file for file in outputs.files if file.written}
+        # an output may be read by a link to it
+        real = {os.path.realpath(path): path for path in written}
+        opened = [real.get(os.path.realpath(path), path) for path in opened]
         within = None if self._repetition is None else self._repetition.read
         keep = self._folder if self._repetition is None and not self._commit else None
         words = words_of_files(self._working_folder, self._command.words[1:], self._is_key)

@@ -19,6 +19,7 @@ from signed_runs import SignedRuns, rows
 from small_runs import SmallRun
 
 from ndrepro.analysis.results.results import read_results
+from ndrepro.execution.imports.run_import import import_runs
 from ndrepro.execution.resumption.resume_start import began_for_itself, choose_start
 from ndrepro.execution.runs.run import Finished
 from ndrepro.protocol.errors import NotOwnRun
@@ -217,6 +218,8 @@ def test_a_list_of_others_nearer_to_a_run_hides_no_entry_of_it(
     signed(path, false, KeyRing(run.home))
     verdict = verify(run.folder, trust=TrustPolicy.load(run.home), ledger=nearer)
     assert not verdict.ok and "ended (entry 2) with another manifest" in verdict.checks[7].message
+    imported = import_runs(tmp_path / "runs", tmp_path / "into", "lab", TrustPolicy.load(run.home))
+    assert "with another manifest" in imported.runs[0].problem
 
     # a second list of its author's own, which has the run with the false manifest
     second, key = Ledger(tmp_path / "second.jsonl"), KeyRing(run.home)

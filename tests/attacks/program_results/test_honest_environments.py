@@ -20,6 +20,7 @@ PROJECT: dict[str, str | bytes] = {
     ".gitignore": ".venv\nruns\n",
     "Makefile": "train:\n\t.venv/bin/python train.py\n",
     "run.sh": "#!/bin/sh\nset -e\n$PWD/.venv/bin/python train.py\n",
+    "active.sh": "set -e\n[ -d .venv ] || python -m venv .venv\n. .venv/bin/activate\npython train.py\n",
     "train.py": "open('out.txt', 'w').write('0.5')\n",
 }
 
@@ -33,7 +34,7 @@ def of_environment(found: Reproduction) -> str:
     return next(each.evidence for each in found.judgements[0].claims if each.name == "environment")
 
 
-@pytest.mark.parametrize("command", [("make", "train"), ("sh", "run.sh")])
+@pytest.mark.parametrize("command", [("make", "train"), ("sh", "run.sh"), ("sh", "active.sh")])
 def test_the_environment_of_the_recorded_folder_is_that_of_the_clone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:

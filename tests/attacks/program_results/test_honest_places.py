@@ -123,6 +123,23 @@ def test_folders_that_were_there_and_git_ignores_are_there_again_without_what_wa
     assert "there before the start, whatever was in them, are empty: linked, results/x" in given.evidence
 
 
+def test_what_is_written_and_read_by_a_link_is_an_output(tmp_path: Path) -> None:
+    """Without --out, behind a link that was there, and by one that the program makes. Before: in no list, or an input
+    that was never to be had.
+    """
+    text = "open('linked/loss.txt', 'w').write('0.5')\nimport os\nos.makedirs('out/7')\n"
+    text += "open('out/7/o.txt', 'w').write('0.6')\nos.symlink('out/7', 'latest')\nopen('latest/o.txt').read()\n"
+    author = Stranger.make(tmp_path / "a", {".gitignore": "linked\nruns\n", "train.py": text})
+    (tmp_path / "disk").mkdir()
+    (author.root / "linked").symlink_to(tmp_path / "disk")
+    run = author.record()
+    record = ProgramRecord.of(manifest_of(run))
+    assert {file.path for file in record.outputs} == {"linked/loss.txt", "out/7/o.txt"}
+    assert {file.path for file in record.inputs} == {"train.py"} and record.folders == ("linked",)
+    found = author.reproduce(run)
+    assert found.verdict == "identical", found.judgements[0].claims
+
+
 @pytest.mark.parametrize("name", ["other", "../outside", "/etc", ".git", "results/x/loss.txt"])
 def test_a_folder_into_which_nothing_was_written_does_not_verify(tmp_path: Path, name: str) -> None:
     """Control: an author would have the repetition find a folder, which decides what its code does."""
