@@ -34,6 +34,8 @@ IMAGE_ATTESTATION = "container image attestation"
 OUTPUTS = "outputs"
 # of the outputs: the folders that they were written into and that were there before the start
 FOLDERS = "folders"
+# of the inputs: other names of the working folder, by which some were opened
+OTHER_NAMES = "otherNames"
 # of declared data: other paths by which the program found them
 OTHER_PATHS = "otherPaths"
 PARAMETERS = ("name", "command", "workingFolder", "seeds", "outputs", "data", "metrics", "trail")
@@ -172,6 +174,7 @@ class ProgramRecord:
         unobserved: why no start-up hook saw the program's Python code; "" where it did.
         inputs, outputs: the first files; ``input_count`` and ``output_count`` say how many there are.
         folders: those of outputs that were there before the start, relative to the working folder.
+        other_names: absolute paths of the working folder through links, by which it opened files.
     """
 
     manifest: Manifest
@@ -201,6 +204,7 @@ class ProgramRecord:
     outputs: tuple[ProgramFile, ...]
     output_count: int
     folders: tuple[str, ...]
+    other_names: tuple[str, ...]
     reproduced: Resource | None
     error: str
 
@@ -239,6 +243,7 @@ class ProgramRecord:
             outputs=files_in(outputs and outputs.annotations),
             output_count=whole(at(outputs and outputs.annotations, "count")) or 0,
             folders=_texts(at(outputs and outputs.annotations, FOLDERS)),
+            other_names=_texts(at(inputs and inputs.annotations, OTHER_NAMES)),
             reproduced=manifest.dependency(REPRODUCED_RUN),
             error=text(at(error and error.annotations, "message")) or "",
         )

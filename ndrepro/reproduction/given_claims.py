@@ -61,7 +61,7 @@ def _recorded_code(prepared: ProgramPlan) -> ClaimCheck:
     # where the private folder has its own name alone
     there = "not there" if prepared.at is None else "of the recorded code"
     there = "there as it is now, of whatever commit" if prepared.recorded_folder_is_there else there
-    words += [f"what its code looks for by the path of {all_of([top])} is {there}"]
+    words += [f"what its code looks for by the path of {all_of([top, *prepared.names])} is {there}"]
     if prepared.place.repositories.folders:
         words.append("git has the files of no earlier commit here")
     words += [f"commit {code.commit}" if code.commit else "", "; ".join(differences), *code.changes()]

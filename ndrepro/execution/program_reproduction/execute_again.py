@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,8 @@ _MOST_BYTES = 2048
 class ProgramPlan:
     """What will be executed, where, in which environment and sandbox; ``differences`` from the record, in words.
 
-    ``words`` name the private folder; ``at`` is the path under which the program sees that, ``None`` for its own.
+    ``words`` name the private folder; ``at`` is the path under which the program sees that, ``None`` for its own, and
+    ``names`` are further ones of its working folder.
     """
 
     command: RecordedCommand
@@ -74,6 +75,7 @@ class ProgramPlan:
     recorded_home: str = ""
     recorded_variables: Mapping[str, Any] = field(default_factory=dict)
     at: Path | None = None
+    names: tuple[Path, ...] = ()
 
     def seen(self, word: str) -> str:
         """A word that names a path of the private folder, as the program is given it."""
@@ -248,7 +250,7 @@ def run_again(original: Original, plan: ProgramPlan, runs: RunsFolder, home: Pat
             plan.at,
             (*plan.place.shown, *plan.environment.shown, *(path.parent for path in plan.environment.interpreters)),
             plan.environment.importable,
-            {**plan.environment.editable.opened, **plan.place.mapped},
+            {**plan.environment.editable.opened, **plan.place.mapped, **_named(plan)},
         ),
     )
     runs, home = RunsFolder(runs.root.absolute()), home.absolute()
@@ -271,27 +273,38 @@ def _command_file(plan: ProgramPlan) -> Path:
 
 def at_recorded_path(plan: ProgramPlan, runs: RunsFolder, home: Path) -> ProgramPlan:
     """The same, whose program sees the private folder under the recorded path, where a sandbox can show it there: where
-    nothing else is shown, nor looked for by anything but the program, and no runs or keys are.
+    nothing else is shown, nor looked for by anything but the program, and no runs or keys are. Likewise its working
+    folder under the other names by which the program opened files, where all of them can be shown.
     """
     top = plan.command.top or plan.command.working_folder
+    if plan.execution.sandbox == NO_SANDBOX or not _may_be_shown_at(top, plan, runs, home):
+        return plan
+    mapped = {path: found for path, found in plan.place.mapped.items() if path not in plan.place.beside}
+    placed = replace(plan, at=top, place=replace(plan.place, mapped=mapped))
+    names = [path for path in map(Path, plan.command.other_names) if is_plain(path) and not is_below(path, top)]
+    names = [path for path in names if not is_below(top, path) and _may_be_shown_at(path, plan, runs, home)]
+    for found in (replace(placed, names=tuple(names)), placed):
+        with suppress(SandboxError):
+            _confined(found, _given(found), runs, home).expect_possible()
+            return found
+    return plan
+
+
+def _may_be_shown_at(top: Path, plan: ProgramPlan, runs: RunsFolder, home: Path) -> bool:
     private = {each for path in (runs.root.absolute(), home.absolute()) for each in (path, path.resolve())}
     searched = [entry for name in _OF_HERE for entry in plan.variables.get(name, "").split(os.pathsep)]
-    if (
-        plan.execution.sandbox == NO_SANDBOX
-        or len(os.fsencode(top)) > _MOST_BYTES
+    return not (
+        len(os.fsencode(top)) > _MOST_BYTES
         or is_of_the_machine(top)
         or any(part.startswith(".") for part in top.parts)  # of a home folder, say: settings, modules
         or any(is_below(each, top) or is_below(top, each) for each in private)
         or any(os.path.isabs(entry) and is_below(entry, top) for entry in searched)
-    ):
-        return plan
-    mapped = {path: found for path, found in plan.place.mapped.items() if path not in plan.place.beside}
-    placed = replace(plan, at=top, place=replace(plan.place, mapped=mapped))
-    try:
-        _confined(placed, _given(placed), runs, home).expect_possible()
-    except SandboxError:
-        return plan
-    return placed
+    )
+
+
+def _named(plan: ProgramPlan) -> dict[Path, Path]:
+    """The working folder by each further name."""
+    return dict.fromkeys(plan.names, plan.place.working_folder)
 
 
 def _given(plan: ProgramPlan) -> dict[str, str]:
@@ -344,7 +357,11 @@ def _confined(plan: ProgramPlan, variables: Mapping[str, str], runs: RunsFolder,
         variables=variables,
         home=plan.home,
         mapped={inside: found for inside, found in mapped.items() if inside not in written},
-        placed=written | ({} if plan.at is None else {str(plan.at): str(place)}),
+        placed={
+            **written,
+            **({} if plan.at is None else {str(plan.at): str(place)}),
+            **{str(path): str(found) for path, found in _named(plan).items()},
+        },
         links={str(path): target for path, target in environment.editable.links.items()},
         covered=tuple(map(str, {*environment.editable.clones, *recorded} - {*plan.place.shown})),
         expected=plan.place.expected,

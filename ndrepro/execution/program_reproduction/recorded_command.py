@@ -74,6 +74,7 @@ class RecordedCommand:
         top: the top of the repository that the working folder was in, likewise; ``None`` where it was in none.
         inputs: the files that it is known to have read.
         written: the paths of those that it wrote.
+        other_names: paths of the working folder through links, by which it opened files.
         folders: the folders that it wrote into and that were there before the start, relative to the working folder.
         variables: the names of the environment variables that its Python code is known to have read.
         data: what was declared with --data.
@@ -100,6 +101,7 @@ class RecordedCommand:
     pythons: frozenset[str] = frozenset()
     standard_input: ProgramFile | None = None
     folders: tuple[str, ...] = ()
+    other_names: tuple[str, ...] = ()
 
     @property
     def program(self) -> Path | None:
@@ -163,6 +165,7 @@ class RecordedCommand:
             frozenset(pythons),
             standard_inputs[0] if len(standard_inputs) == 1 else None,
             record.folders,
+            record.other_names,
         )
 
     @classmethod
@@ -207,7 +210,15 @@ class RecordedCommand:
             )
         read = [file.path for file in self.inputs]
         read += [path for data in self.data for path in (data.path, *(each.path for each in data.other_paths))]
-        named = (str(self.working_folder), str(self.top or ""), *read, *self.written, *self.folders, *self.pythons)
+        named = (
+            str(self.working_folder),
+            str(self.top or ""),
+            *read,
+            *self.written,
+            *self.folders,
+            *self.pythons,
+            *self.other_names,
+        )
         if odd := [path for path in named if not _is_possible(path)]:
             raise UsageError(
                 f"{run}: {odd[0][:200]!r} is a path that no file can have", "ask its author for another run"

@@ -25,7 +25,7 @@ from ndrepro.execution.programs.metrics_files import MetricsFiles
 from ndrepro.execution.programs.output_files import OutputFiles, Outputs, PrintedOutput
 from ndrepro.execution.programs.output_streams import stream_kind
 from ndrepro.execution.programs.watching import ProgramEnd
-from ndrepro.execution.programs.working_folder import by_own_name, identity_of
+from ndrepro.execution.programs.working_folder import OwnName, identity_of
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.program_record import (
     EXECUTABLE,
@@ -34,6 +34,7 @@ from ndrepro.protocol.program_record import (
     IMAGE_ATTESTATION,
     INPUTS,
     LISTED,
+    OTHER_NAMES,
     OUTPUTS,
     PLACES,
     ProgramFile,
@@ -57,6 +58,9 @@ from provenance.redaction.redact import redact_text, redact_tree
 
 if TYPE_CHECKING:
     from ndrepro.execution.programs.interpreters import Interpreters
+
+# of the working folder, recorded
+_NAMES = 10
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ class ProgramAccount:
         self._outputs: OutputFiles | None = None
         self._metrics: MetricsFiles | None = None
         self._process_problem = ""
+        self._own_name = OwnName(working_folder)
         self._opened_elsewhere = self._kept_inputs = 0
         self._image: CommandImage | None = None
         self._interpreters: Interpreters | None = None
@@ -238,9 +243,8 @@ class ProgramAccount:
         write_json(self._folder.environment, self._environment)
         if self._outputs is None:
             return
-        named = by_own_name(self._working_folder)
         every = [
-            (process, replace(each, path=named(each.path)))
+            (process, replace(each, path=self._own_name.of(each.path)))
             for process in self.processes
             for each in process.opened
             if not self._is_key(each.path)
@@ -302,7 +306,9 @@ class ProgramAccount:
         if beyond := sum(each.opened_not_listed for each in self.processes):
             problems.append(f"{plural(beyond, 'opening')} beyond what the hook lists")
         problems += {text for each in self.processes for text in each.problems if text.startswith(OPENED_FILES)}
-        more = {"problem": "; ".join(problems)} if problems else {}
+        more: dict[str, Any] = {"problem": "; ".join(problems)} if problems else {}
+        if names := sorted(self._own_name.others)[:_NAMES]:
+            more[OTHER_NAMES] = names
         digest = _write_files(self._folder.inputs, files)
         self._inputs_resource = _printable(files_resource(INPUTS, files, sha256=digest, **more))
 

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -196,17 +196,26 @@ def is_mostly_holes(path: Path) -> bool:
     return status.st_size > _SPARSE_BYTES and 16 * 512 * status.st_blocks < status.st_size
 
 
-def by_own_name(folder: Path) -> Callable[[str], str]:
-    """What names absolute paths that lead through another name of a folder, as ``$PWD`` of a shell may, by its own."""
-    real, resolve = os.path.realpath(folder), functools.cache(os.path.realpath)
+class OwnName:
+    """Names absolute paths that lead through another name of a folder, as ``$PWD`` of a shell may, by its own.
 
-    def named(path: str) -> str:
-        if Path(path).is_relative_to(folder):
+    ``others`` are the names that they led through.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.others: set[str] = set()
+        self._folder, self._real = folder, os.path.realpath(folder)
+        self._resolve = functools.cache(os.path.realpath)
+
+    def of(self, path: str) -> str:
+        """The path by the folder's own name; as it is, where it does not lead through the folder."""
+        if Path(path).is_relative_to(self._folder):
             return path
-        above = next((each for each in reversed(Path(path).parents) if resolve(each) == real), None)
-        return path if above is None else str(folder / os.path.relpath(path, above))
-
-    return named
+        above = next((each for each in reversed(Path(path).parents) if self._resolve(each) == self._real), None)
+        if above is None:
+            return path
+        self.others.add(str(above))
+        return str(self._folder / os.path.relpath(path, above))
 
 
 def within_any(path: Path, places: Collection[Path]) -> bool:

@@ -16,6 +16,7 @@ from ndrepro.protocol.program_record import (
     INPUTS,
     NEW,
     OPENED,
+    OTHER_NAMES,
     OTHER_PATHS,
     OUTPUTS,
     STANDARD_INPUT,
@@ -146,7 +147,7 @@ PROGRAM_ANNOTATIONS: dict[str, Shape] = {
     EXECUTABLE: record({}),
     IMAGE: record({"engine": text}, {"unavailable": text, "attestation": missing}),
     IMAGE_ATTESTATION: record({}),
-    INPUTS: record({**_SUM, "files": _LISTS[INPUTS]}, {"problem": text}),
+    INPUTS: record({**_SUM, "files": _LISTS[INPUTS]}, {"problem": text, OTHER_NAMES: TEXTS}),
     OUTPUTS: record(
         {**_SUM, "files": _LISTS[OUTPUTS]}, {"problem": text, **each(f"unmatched removed {FOLDERS}", TEXTS)}
     ),

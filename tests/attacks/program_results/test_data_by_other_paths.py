@@ -196,7 +196,9 @@ def test_files_by_the_shell_s_name_of_the_working_folder_are_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``$PWD`` leads through a link, and the reviewer's program finds its own working folder by it."""
-    reads = READS.format(names="[os.environ['PWD'] + '/data.txt']").replace("import pathlib", "import os, pathlib")
+    absolute = str(tmp_path / "link" / "train.py")
+    names = f"[os.environ['PWD'] + '/data.txt', {absolute!r}]"
+    reads = READS.format(names=names).replace("import pathlib", "import os, pathlib")
     author = Stranger.make(tmp_path / "a", {".gitignore": "runs\ndata.txt\n", "train.py": reads})
     (author.root / "data.txt").write_text("0.5")
     (tmp_path / "link").symlink_to(author.root)
@@ -205,6 +207,9 @@ def test_files_by_the_shell_s_name_of_the_working_folder_are_its_files(
         run = author.record(sys.executable, "train.py", outputs=("o.txt",))
     assert {file.path for file in ProgramRecord.of(manifest_of(run)).inputs} == {"train.py", "data.txt"}
     os.rename(author.root / "data.txt", tmp_path / "data.txt")
+    (tmp_path / "link").unlink()  # nor is it there for the reviewer
     found = author.reproduce(run, data=tmp_path / "data.txt")
     assert found.verdict == "identical", (found.plan.differences, found.judgements[0].claims)
     assert statuses(found)["inputs"] == "checked"
+    (code,) = (each for each in found.claims if each.name == "recorded code")
+    assert f"{author.root}, {tmp_path / 'link'} is of the recorded code" in code.evidence
