@@ -253,6 +253,8 @@ class RecordedInputs:
             return f"{problem}; {found[0]} has it, and the recorded code has a folder or a link in its place"
         if here is None and not self._maps:
             return f"{problem}; {found[0]} has it, and nothing but a sandbox can show it there: link it to {path}"
+        if here is None and self.mapped.get(path, found[0]) != found[0]:
+            return f"{problem}; other data are there"
         self.shown[found[0]] = found[1]
         self.elsewhere.append(f"data {path}: from {found[0]}")
         if here is not None:

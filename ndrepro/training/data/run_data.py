@@ -63,8 +63,7 @@ def read_and_describe(
         return prepared, described
     entries = ((item.name, FileDigest(item.size, item.sha256)) for item in data.files)
     listed = listing(entries).encode("utf-8", "surrogateescape")
-    data_then = folder.dataset_listing
-    if request.resume_step and data_then.exists() and data_then.read_bytes() != listed:
+    if request.resume_step and folder.dataset_listing.exists() and not _is_same(folder.dataset_listing, listed):
         raise DataError(
             f"{request.data}: not the data on which the run was trained before it was interrupted",
             "get the original data again, or start a new run with these",
@@ -72,6 +71,13 @@ def read_and_describe(
     write_json(folder.dataset, printable(described))
     write_atomically(folder.dataset_listing, listed)
     return prepared, described
+
+
+def _is_same(listed_then: Path, listed: bytes) -> bool:
+    """Whether the data are those of an earlier attempt; a single file may be called otherwise now."""
+    before = listed_then.read_bytes()
+    digests = [each.split(b" ", 1)[0] for each in (before, listed) if each.count(b"\n") == 1]
+    return before == listed or (len(digests) == 2 and digests[0] == digests[1])
 
 
 def hold_out(images: Images, experiment: Experiment) -> tuple[Images, dict[str, Any]]:

@@ -156,6 +156,29 @@ def test_what_else_is_at_such_a_path_is_not_taken_for_the_data(tmp_path: Path, t
     assert found.verdict == "undecided" and "by which it was found" in str(found.plan.differences)
 
 
+def test_an_input_does_not_take_the_place_of_data(tmp_path: Path) -> None:
+    """Its author says that they were found where the code reads an easier file, which is an input by its digest."""
+    easy = tmp_path / "x" / "one.txt"
+    author, disk = _author(tmp_path, (str(easy),))
+    easy.parent.mkdir()
+    easy.write_text("easy")
+    run = author.record(outputs=("o.txt",), data=(disk / "imagenet",))
+    named = [{"path": str(easy), "part": "one.txt"}]
+    changed = [
+        replace(each, annotations={**(each.annotations or {}), OTHER_PATHS: named})
+        if each.name.startswith(DATASET)
+        else each
+        for each in manifest_of(run).dependencies
+    ]
+    author.claim(run, dependencies=tuple(changed))
+    handed = tmp_path / "handed"
+    handed.mkdir()
+    for path in (disk, easy.parent):
+        path.rename(handed / path.name)
+    found = author.reproduce(run, data=handed)
+    assert found.verdict == "undecided" and "other data are there" in str(found.plan.differences)
+
+
 def test_a_link_of_the_commit_that_leads_to_the_data_is_such_a_path(tmp_path: Path) -> None:
     """Control: wherever the reviewer has them, since they are shown where the link leads."""
     author, disk = _author(tmp_path, ("tracked/one.txt", "above2/imagenet/one.txt"))

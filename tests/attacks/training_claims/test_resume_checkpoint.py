@@ -153,6 +153,9 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(killed: Bench, tmp_path:
     listed = folder.dataset_listing.read_bytes()
     read_and_describe(request, folder, write=True)
     assert folder.dataset_listing.read_bytes() == listed, "the control"
+    folder.dataset_listing.write_bytes(listed.replace(b"digits", b"called otherwise"))
+    read_and_describe(request, folder, write=True)
+    assert folder.dataset_listing.read_bytes() == listed
     folder.dataset_listing.write_bytes(listed.replace(listed[:8], b"0" * 8, 1))
     with pytest.raises(DataError, match="not the data on which the run was trained before"):
         read_and_describe(request, folder, write=True)
