@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndrepro.protocol.errors import NdreproError, UsageError
-from ndrepro.protocol.verdicts import FAILED, FLAGGED, INCONSISTENT, PASSING, UNDECIDED, VERDICTS, ClaimCheck
+from ndrepro.protocol.verdicts import FAILED, FLAGGED, INCONSISTENT, PASSING, UNDECIDED, VERDICTS, ClaimCheck, claim
 from ndrepro.text.plain_json import plain
+from ndrepro.text.plurals import all_of
 from ndrepro.text.visible import spelled
 
 if TYPE_CHECKING:
@@ -126,12 +127,21 @@ def attested(
     """
     from ndrepro.execution.reproduce.verdict_attestation import attest
 
-    claims = _spelled(claims)
+    claims = _spelled((*claims, *_shared_folders(folders)))
     judgements = tuple(replace(each, claims=_spelled(each.claims)) for each in judgements)
     run, roots = original.manifest.invocation_id, tuple(folder.root for folder in folders)
     found = Reproduction(run, plan, roots, judgements, claims)
     file = attest(original.folder, folders, found.predicate, options.runs, options.home)
     return replace(found, attestation=file)
+
+
+def _shared_folders(folders: Iterable[RunFolder]) -> tuple[ClaimCheck, ...]:
+    """The claim that names who else could exchange what a repetition executed, or what it left; () for nobody."""
+    from ndrepro.execution.sandbox.shared_folders import others_on_the_way
+
+    found = dict.fromkeys(who for folder in folders if (who := others_on_the_way(folder.root)))
+    words = f"{all_of(found)}, and so exchange what is there while it is made: repeat it with --runs DIR of your own"
+    return (claim("folder of runs", None, words),) if found else ()
 
 
 def _spelled(claims: tuple[ClaimCheck, ...]) -> tuple[ClaimCheck, ...]:

@@ -37,6 +37,7 @@ class CodeCopy:
         packages: folders of Python packages.
         place: where to make the copy.
         unused: parts of the packages which the process does not import, as ``copy_source`` has them.
+        run: the folder that the process may write to, whose files are never among ``modules``; that of ``place``.
 
     Attributes:
         place: the folder of the copies, to be on the process's path, and its current folder.
@@ -45,8 +46,11 @@ class CodeCopy:
             sources: a hint, no fact.
     """
 
-    def __init__(self, packages: Sequence[Path], place: Path, unused: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, packages: Sequence[Path], place: Path, unused: tuple[str, ...] = (), run: Path | None = None
+    ) -> None:
         self._packages = packages
+        self._run = run or place.parent
         self._unused = unused
         self.place = place
         self.sources: dict[str, tuple[str, str]] = {}
@@ -86,8 +90,7 @@ class CodeCopy:
         except OSError:
             return ()
         names = os.fsdecode(text).split("\0") if len(text) <= _NOTE_BYTES else []
-        # nothing else of the run folder, which the process may write to
-        own = f"{self.place.parent}{os.sep}"
+        own = f"{self._run}{os.sep}"
         named = (self.sources.get(name, (name,))[0] for name in names)
         return tuple(n for n in named if os.path.isabs(n) and n.endswith(".py") and not n.startswith(own))
 

@@ -174,11 +174,13 @@ def start(container: Container, request: Request, folder: RunFolder, code: Path)
     gone and the lock is free (``ndrepro.training``).
     """
     root = folder.root.absolute()
+    # what is beside the packages is in the run's folder, or elsewhere for nothing else
+    shown = packages_of(code) if code.is_relative_to(root) else (code,)
     enclosure = Enclosure(
         command=("python3", "-m", "ndrepro.training", str(root)),
         variables=_variables(container, request, code, root),
         writable=(root,),
-        readable=(*packages_of(code), *((Path(request.data),) if os.path.exists(request.data) else ())),
+        readable=(*shown, *((Path(request.data),) if os.path.exists(request.data) else ())),
         gpu=request.experiment.device != "cpu" and bool(container.driver),
         log=root / folder.log.name,
         label=folder.root.name,

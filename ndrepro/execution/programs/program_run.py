@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from ndrepro.execution.programs.declared_files import expect_globs
 from ndrepro.execution.programs.input_files import expect_data
 from ndrepro.execution.programs.program_account import ProgramAccount, Repetition
 from ndrepro.execution.programs.watching import ProgramEnd, run_program
+from ndrepro.execution.sandbox.shared_folders import others_on_the_way
 from ndrepro.protocol.errors import NdreproError, UsageError
 from ndrepro.protocol.layout import RunFolder, RunsFolder
 from ndrepro.protocol.program_record import (
@@ -39,7 +41,7 @@ from provenance.attestation.manifest import Builder, Manifest
 from provenance.capture.unavailable import printable
 from provenance.errors import ProvenanceError
 from provenance.formats.atomic_io import storage_error, write_json
-from provenance.formats.folder_tree import remove_tree
+from provenance.formats.folder_tree import remove_tree, temporary_folder
 from provenance.git.tracked_paths import expect_no_tracked_link
 from provenance.observation.note_listener import NoteListener
 from provenance.observation.preparation import TRAIL_AUTO, prepare, trail_every
@@ -214,7 +216,14 @@ class _Attempt:
         return FinishedProgram(self._folder, self._outcome, code, signer, manifest, notes, self._error, processes)
 
     def _run(self, signals: ArrivingSignals) -> None:
-        request, again, hidden = self._request, self._request.repetition, self._folder.root / _HOOK
+        with ExitStack() as stack:
+            place = self._folder.root
+            if others_on_the_way(place):  # who may exchange the hook has his own code executed in every program
+                place = stack.enter_context(temporary_folder("ndrepro-hook-"))
+            self._execute(signals, place / _HOOK)
+
+    def _execute(self, signals: ArrivingSignals, hidden: Path) -> None:
+        request, again = self._request, self._request.repetition
         with self._stops.raising():
             self._account.capture_start(request.outputs, request.metrics, request.data, self._runs)
             given = {name: value for name, value in os.environ.items() if name not in _WITHHELD}

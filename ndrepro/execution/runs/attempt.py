@@ -9,6 +9,7 @@ where this process is killed outright does the ledger keep a start without an en
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ndrepro.execution.resumption.checkpoint_record import CheckpointRecorder
-from ndrepro.execution.runs import child_outcome, run_account
+from ndrepro.execution.runs import child_outcome, run_account, slurm_allocation
 from ndrepro.execution.runs.child_process import keep_bytecode, prepare, run_child, witness_of
 from ndrepro.execution.runs.observer import Observer
 from ndrepro.execution.runs.progress import Watcher
@@ -81,6 +82,7 @@ class RunAttempt:
         self._stops = stops
         self._clock = RunClock()
         self._exit_code: int | None = None
+        self._modules: tuple[str, ...] = ()
         self._witnessed: Mapping[str, Any] | None = None
         self._energy: tuple[Resource, ...] = ()
         self._outcome = "failed"
@@ -92,7 +94,6 @@ class RunAttempt:
 
     def end(self, code: Path, sandbox: Sandbox | None) -> AttemptEnd:
         """Train with the packages in ``code``, in ``sandbox`` if any, sign, tell the ledger, whatever goes wrong."""
-        self._code = run_account.code_copy(self._folder, code)
         try:
             self._train(code, sandbox)
         except KeyboardInterrupt:
@@ -107,13 +108,14 @@ class RunAttempt:
         manifest = self._sign()
         # only a cache: whatever goes wrong with it is no part of the run
         with suppress(Exception):
-            keep_bytecode(self._request, self._code.modules)
+            keep_bytecode(self._request, self._modules)
         scores = self._watcher.scores[-1] if self._watcher.scores else None
         return AttemptEnd(self._outcome, scores, manifest, self._error)
 
     def _train(self, code: Path, sandbox: Sandbox | None) -> None:
         folder, processes = self._folder, self._request.experiment.processes
-        with self._code:
+        of_nodes = processes > 1 and slurm_allocation.find(os.environ) is not None
+        with run_account.code_copy(folder, code, of_nodes=of_nodes) as copy:
             with self._stops.raising():
                 self._clock = RunClock()
                 for result in folder.results(processes):
@@ -123,9 +125,9 @@ class RunAttempt:
                 self._checkpoints.look()
                 self._account.read_origin()
                 self._observer.began(folder, self._request)
-                self._account.capture_source(self._runs, code, self._code)
-                witness = witness_of(self._request, folder, self._code.place)
-                start = prepare(self._request, folder, self._code, self._recorder.lock_fd, sandbox)
+                self._account.capture_source(self._runs, code, copy)
+                witness = witness_of(self._request, folder, copy.place)
+                start = prepare(self._request, folder, copy, self._recorder.lock_fd, sandbox)
 
             meter = EnergyMeter()
 
@@ -139,6 +141,7 @@ class RunAttempt:
             self._exit_code = run_child(start, look, asked=self._stops.count > 0)
             self._witnessed = None if witness is None else witness.end()
             self._energy = (Resource(ENERGY, annotations=meter.facts()),)
+        self._modules = copy.modules
         self._outcome, self._error = child_outcome.ending(folder, self._exit_code, processes)
 
     def _sign(self) -> Path | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ import ndrepro
 from ndrepro.execution.own_sources.network_files import NetworkFiles
 from ndrepro.execution.resumption.checkpoint_record import REQUEST
 from ndrepro.execution.runs.child_outcome import unreadable
+from ndrepro.execution.sandbox.shared_folders import others_on_the_way
 from ndrepro.protocol.errors import NdreproError
 from ndrepro.protocol.experiment.own import is_own_network
 from ndrepro.protocol.layout import RunFolder, RunsFolder
@@ -45,6 +47,7 @@ from provenance.code.snapshot import CodeCopy
 from provenance.errors import ProvenanceError
 from provenance.formats.canonical_json import canonical_bytes
 from provenance.formats.digest import bytes_digest, file_digest
+from provenance.formats.folder_tree import temporary_folder
 from provenance.formats.strict_json import Field
 from provenance.recording.recorder import Recorder, error_resource
 from provenance.redaction.redact import redact_arguments, redact_text
@@ -80,9 +83,18 @@ def open_recorder(
     )
 
 
-def code_copy(folder: RunFolder, code: Path) -> CodeCopy:
-    """The copy of the packages in ``code`` that the child is to import."""
-    return CodeCopy(packages_of(code), folder.code_copy.absolute(), UNUSED_IN_TRAINING)
+@contextmanager
+def code_copy(folder: RunFolder, code: Path, *, of_nodes: bool) -> Iterator[CodeCopy]:
+    """The copy of the packages in ``code`` that the child is to import, there while the context is open.
+
+    It is in the run's folder, or in a private one where others may exchange that, unless it is for several nodes
+    (``of_nodes``), which have no other folder in common. Raises DigestError, StorageError, OSError.
+    """
+    with ExitStack() as stack:
+        place = folder.code_copy.absolute()
+        if not of_nodes and others_on_the_way(folder.root):
+            place = stack.enter_context(temporary_folder("ndrepro-code-")) / "code"
+        yield stack.enter_context(CodeCopy(packages_of(code), place, UNUSED_IN_TRAINING, folder.root.absolute()))
 
 
 def redact_files(folder: RunFolder, processes: int) -> ProvenanceError | None:

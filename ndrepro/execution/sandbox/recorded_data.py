@@ -9,13 +9,12 @@ here may still be right: then the reviewer names it with ``--data``.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from ndrepro.execution.sandbox.confinement import data_paths, entries, expect_harmless, link_steps
 from ndrepro.execution.sandbox.interpreter_paths import package_folders
+from ndrepro.execution.sandbox.shared_folders import who_may_exchange, who_may_write
 from ndrepro.protocol.errors import SandboxError
 from ndrepro.protocol.experiment.experiment import Experiment
 
@@ -95,56 +94,14 @@ def _below_packages(path: Path) -> Path:
 def _expect_own_way(path: Path) -> None:
     """Raises SandboxError where another user may exchange a folder above the path, or a link on the way to it."""
     for step, _ in link_steps(path):
-        owner = step.lstat().st_uid
-        if owner not in _trusted_users():
-            raise _refused(path, f"{step} belongs to {_user(owner)}, who may exchange it meanwhile")
-        for above in step.parents:
-            _expect_unshared(above, path, kept_apart=True)
+        if who := who_may_exchange(step):
+            raise _refused(path, f"{who} while the code runs")
 
 
-def _expect_unshared(folder: Path, path: Path, *, kept_apart: bool = False) -> None:
-    """Raises SandboxError where another user may write into a folder.
-
-    ``kept_apart``: only what others do not own matters there, which the sticky bit of ``/tmp`` keeps from them.
-    """
-    status = folder.stat()
-    mode = status.st_mode
-    if status.st_uid not in _trusted_users():
-        who = _user(status.st_uid)
-    elif kept_apart and mode & stat.S_ISVTX:
-        return
-    elif mode & stat.S_IWOTH:
-        who = "everybody"
-    elif mode & stat.S_IWGRP and not _is_own_group(status.st_gid):
-        who = f"the group {status.st_gid}"
-    else:
-        return
-    raise _refused(path, f"{who} may write in {folder} while the code runs, and a FIFO there is a way out")
-
-
-def _trusted_users() -> tuple[int, int]:
-    return 0, os.geteuid()
-
-
-def _is_own_group(group: int) -> bool:
-    """Whether a group is this user's alone, as many systems make one for every user."""
-    import grp
-    import pwd
-
-    try:
-        name, entry = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(group)
-    except KeyError:
-        return False
-    return group == os.getegid() and entry.gr_name == name and set(entry.gr_mem) <= {name}
-
-
-def _user(number: int) -> str:
-    import pwd
-
-    try:
-        return f"the user {pwd.getpwuid(number).pw_name}"
-    except KeyError:
-        return f"the user {number}"
+def _expect_unshared(folder: Path, path: Path) -> None:
+    """Raises SandboxError where another user may write into a folder."""
+    if who := who_may_write(folder):
+        raise _refused(path, f"{who} while the code runs, and a FIFO there is a way out")
 
 
 def expect_files_only(top: Path, *, own: bool) -> None:
