@@ -318,7 +318,7 @@ def _ledger(case: _Case) -> str:
         if not given.exists:
             raise _Skip(f"there is no ledger{f' at {path}' if path else ''}")
         if ends and end.run not in given.runs:
-            continue  # a script's own list may lie in a folder of others' runs
+            continue  # a script keeps a list of its own in a folder of others' runs
         try:
             ends.append((given.end_of(end), given))
         except UnrelatedLedger as error:
