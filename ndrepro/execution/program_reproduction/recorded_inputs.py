@@ -153,8 +153,13 @@ class RecordedInputs:
         if is_code(other.path) or (place.is_file() and _is_program(place, "")):
             self.uncommitted.append(other.path)
         leads_to = Path(os.path.realpath(path if here is None else here))
-        if here is None and path in self.mapped:
-            return "" if self.mapped[path] == place else "other data are there"
+        around = {*self.mapped, *self.shown} - {place}
+        above = next((each for each in (path, *path.parents) if each in around), None)
+        if here is None and above is not None:
+            found = self.mapped.get(above, above) / path.relative_to(above)
+            return "" if found.resolve() == place.resolve() else "other data are there"
+        if here is None and any(is_below(each, path) for each in around):
+            return "other data are below it"
         if here is None and leads_to == place.resolve():
             self.shown.setdefault(path, snapshot(path))
         elif here is None and not self._maps:

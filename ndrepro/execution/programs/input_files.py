@@ -97,7 +97,7 @@ def with_other_paths(
 def _other_paths(folder: Path, data: Path, links: Iterable[str], opened: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Such paths, relative to the working folder where they are below it, and what of the data is there."""
     declared, real = os.path.abspath(data), os.path.realpath(data)
-    resolve = functools.cache(os.path.realpath)
+    resolve, known = functools.cache(os.path.realpath), {*links}
     for path in (*(str(folder / name) for name in links), *opened):
         if _is_below(path, [declared]) or _is_below(path, ["/proc"]):
             continue
@@ -108,8 +108,11 @@ def _other_paths(folder: Path, data: Path, links: Iterable[str], opened: Iterabl
             continue
         above = (*map(str, reversed(Path(path).parents)), path)
         first = next(each for each in above if _is_below(resolve(each), [real]))
-        name = os.path.relpath(first, folder) if Path(first).is_relative_to(folder) else first
-        if first != declared:
+        inside = Path(first).is_relative_to(folder)
+        name = os.path.relpath(first, folder) if inside else first
+        # a link that the program made itself is one that it makes again
+        made = inside and not any(each.as_posix() in known for each in (Path(name), *Path(name).parents))
+        if first != declared and not made:
             yield name, os.path.relpath(resolve(first), real)
 
 

@@ -126,6 +126,17 @@ def test_a_part_of_data_that_are_linked_is_an_input_as_well(tmp_path: Path, monk
     assert found.verdict == "identical", (found.plan.differences, found.judgements[0].claims)
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["there", "elsewhere"])
+def test_data_and_a_part_of_them_are_found_by_one_link(tmp_path: Path, moved: bool) -> None:
+    """No attack: both are declared, and the link is outside of the working folder."""
+    (tmp_path / "lnk").symlink_to("disk")
+    author, disk = _author(tmp_path, (str(tmp_path / "lnk" / "imagenet" / "train" / "1.txt"),))
+    run = author.record(outputs=("o.txt",), data=(disk / "imagenet", disk / "imagenet" / "train"))
+    options = {"data": disk.rename(tmp_path / "handed")} if moved else {}
+    found = author.reproduce(run, **options)
+    assert found.verdict == "identical", (found.plan.differences, found.judgements[0].claims)
+
+
 @pytest.mark.parametrize("taken", ["by the commit", "by other data", "by other data elsewhere"])
 def test_what_else_is_at_such_a_path_is_not_taken_for_the_data(tmp_path: Path, taken: str) -> None:
     """Its author says that declared data were found where the code reads easier ones. Before: "identical", and every
@@ -154,6 +165,45 @@ def test_what_else_is_at_such_a_path_is_not_taken_for_the_data(tmp_path: Path, t
     author.claim(run, dependencies=tuple(changed))
     found = author.reproduce(run, data=tmp_path)
     assert found.verdict == "undecided" and "by which it was found" in str(found.plan.differences)
+
+
+@pytest.mark.parametrize("named", ["below", "above"])
+def test_data_are_not_said_to_be_where_other_data_are(tmp_path: Path, named: str) -> None:
+    """Below the place of others, which the sandbox shows there, or above it. Before: "identical", and both counted."""
+    easy = tmp_path / "m"
+    author, disk = _author(tmp_path, (str(easy / "one.txt"),))
+    easy.mkdir()
+    (easy / "one.txt").write_text("easy")
+    (easy / "two.txt").write_text("more")
+    run = author.record(outputs=("o.txt",), data=(easy, disk / "imagenet"))
+    other = (
+        {"path": str(easy / "one.txt"), "part": "one.txt"} if named == "below" else {"path": str(tmp_path), "part": "."}
+    )
+    changed = [
+        replace(each, annotations={**(each.annotations or {}), OTHER_PATHS: [other]})
+        if each.name == f"{DATASET}{disk / 'imagenet'}"
+        else each
+        for each in manifest_of(run).dependencies
+    ]
+    author.claim(run, dependencies=tuple(changed))
+    handed = tmp_path / "handed"
+    handed.mkdir()
+    for path in (easy, disk):
+        path.rename(handed / path.name)
+    found = author.reproduce(run, data=handed)
+    assert found.verdict == "undecided" and "other data are" in str(found.plan.differences)
+
+
+def test_a_link_that_a_program_makes_itself_is_not_there_before(tmp_path: Path) -> None:
+    """No attack. Before: "File exists"."""
+    author, disk = _author(tmp_path)
+    text = f"import os\nos.symlink({str(disk / 'imagenet')!r}, 'own')\n"
+    text += "open('o.txt', 'w').write(open('own/one.txt').read())\n"
+    (author.root / "train.py").write_text(text)
+    author.git("commit", "-qam", "second")
+    run = author.record(outputs=("o.txt",), data=(disk / "imagenet",))
+    found = author.reproduce(run)
+    assert found.verdict == "identical", (found.plan.differences, found.judgements[0].claims)
 
 
 def test_an_input_does_not_take_the_place_of_data(tmp_path: Path) -> None:
