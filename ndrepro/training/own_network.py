@@ -10,14 +10,16 @@ that draws other random numbers while it is trained is refused, since a resumed 
 from __future__ import annotations
 
 import copy
+import errno
 import importlib
 import inspect
+import os
 import pickle
 import random
 import re
 import sys
-from collections.abc import Callable, Iterator
-from importlib.machinery import PathFinder
+from collections.abc import Callable, Iterator, Mapping
+from importlib.machinery import FileFinder, PathFinder, SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from ndrepro.training.compute.randomness import stream
 from ndrepro.training.compute.torch_compat import memory_of
 from ndrepro.training.layers.dropout import StreamDropout
 from ndrepro.training.layers.rewrite import exchange
-from provenance.formats.digest import file_digest, tree_digest
+from provenance.formats.digest import bytes_digest, file_digest, tree_digest
 
 _ARGUMENTS = ("num_classes", "in_channels", "image_size")
 
@@ -48,24 +50,59 @@ def load_own(experiment: Experiment, folder: Path) -> nn.Module:
     Raises UsageError for files with another digest or that are no Python source, and for what cannot be imported or
     called.
     """
-    _check_digest(experiment, folder)
+    digests = _check_digest(experiment, folder)
     _seed(experiment)
+    _import_only(digests, folder)
     net = _called(experiment, _imported(experiment.arch, folder))
     _replace_dropout(net, experiment)
     return net
 
 
-def _check_digest(experiment: Experiment, folder: Path) -> None:
+class _DigestedSource(SourceFileLoader):
+    """Imports a source file of the run's whose bytes have the digest that was checked, and no bytecode of it."""
+
+    digests: Mapping[str, str] = {}
+
+    def get_data(self, path: str | bytes) -> bytes:
+        """The bytes that are executed. Raises ImportError for others than were checked."""
+        data = super().get_data(os.fsdecode(path))
+        if self.digests.get(os.fsdecode(path)) != bytes_digest(data):
+            raise ImportError(f"{os.fsdecode(path)} was changed since its digest was checked")
+        return data
+
+    def path_stats(self, path: str | bytes) -> Mapping[str, Any]:
+        """None, so that bytecode is neither looked for nor written."""
+        raise OSError(errno.ENOTSUP, "no bytecode of a run's files is used", os.fsdecode(path))
+
+
+def _import_only(digests: Mapping[str, str], folder: Path) -> None:
+    """Have imports from a folder find files with these digests, by path, and no other."""
+    loader = type("_RunSource", (_DigestedSource,), {"digests": digests})
+
+    def find(entry: str) -> FileFinder:
+        if not Path(entry).is_relative_to(folder):
+            raise ImportError("not the run's")
+        return FileFinder(entry, (loader, [".py"]))
+
+    sys.path_hooks.insert(0, find)
+    for entry in [each for each in sys.path_importer_cache if Path(each).is_relative_to(folder)]:
+        del sys.path_importer_cache[entry]
+
+
+def _check_digest(experiment: Experiment, folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file, by its path. Raises UsageError for others than the experiment names."""
     below = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     paths = {path.relative_to(folder).as_posix(): path for path in below}
     if odd := [name for name in sorted(paths) if not is_source_name(name)]:
         raise UsageError(f"{folder}: {odd[0]} is no Python source that an import statement names", "take it out")
-    found = tree_digest((name, file_digest(path)) for name, path in sorted(paths.items()))
+    digests = {name: file_digest(path) for name, path in sorted(paths.items())}
+    found = tree_digest(digests.items())
     if found != experiment.network_source:
         raise UsageError(
             f"{folder}: digest {found[:16]}, and the experiment names {str(experiment.network_source)[:16]}",
             "get the original files again",
         )
+    return {str(paths[name]): digest.sha256 for name, digest in digests.items()}
 
 
 def _seed(experiment: Experiment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,9 +15,10 @@ from torch import nn
 from ndrepro.execution.own_sources.network_files import NetworkFiles
 from ndrepro.protocol.errors import UsageError
 from ndrepro.protocol.experiment.experiment import Experiment
-from ndrepro.training import train_run
+from ndrepro.training import own_network, train_run
 from ndrepro.training.layers.deconv import Deconv2d
 from ndrepro.training.layers.dropout import StreamDropout
+from provenance.formats.digest import file_digest
 
 GOOD = """
 import torch
@@ -131,3 +133,23 @@ def test_other_files_and_hidden_modules_are_refused(build: Callable[..., nn.Modu
     experiment = Experiment.from_name("own_nets:Net_bn_1_digits")
     with pytest.raises(UsageError, match="the experiment names"):
         train_run.build(replace(experiment, network_source="0" * 64), tmp_path / "own_nets")
+
+
+def test_a_file_that_was_changed_after_its_digest_was_checked_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor bytecode of it. Before, who may write into the run's folder had other code executed than is recorded."""
+    (tmp_path / "shape.py").write_text("WIDTH = 4\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(sys, "path_hooks", [*sys.path_hooks])
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    digests = {str(path): file_digest(path).sha256 for path in tmp_path.glob("*.py")}
+    own_network._import_only(digests, tmp_path)
+    assert importlib.import_module("shape").WIDTH == 4 and not (tmp_path / "__pycache__").exists(), "the control"
+    del sys.modules["shape"]
+    (tmp_path / "shape.py").write_text("WIDTH = 5\n")
+    (tmp_path / "other.py").write_text("")
+    importlib.invalidate_caches()
+    for name in ("shape", "other"):
+        with pytest.raises(ImportError, match="was changed since its digest was checked"):
+            importlib.import_module(name)
