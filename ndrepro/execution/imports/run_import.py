@@ -261,9 +261,10 @@ def _examine(path: Path, there: Path, trust: TrustPolicy, ledgers: dict[Path, Le
     oversized = _oversized(path, ledger)
     if oversized:
         return Incoming(relative, False, False, problem=oversized)
-    for book in {*folder.ledgers, *([ledger] if ledger else [])} - ledgers.keys():
-        ledgers[book] = Ledger(book).summary(trust.keys())
-    verdict = verify(path, trust=trust, ledger=ledgers[ledger] if ledger else None, manifest_only=True)
+    for each in {*folder.ledgers, *([ledger] if ledger else [])} - ledgers.keys():
+        ledgers[each] = Ledger(each).summary(trust.keys())
+    book = ledgers[ledger] if ledger else None
+    verdict = verify(path, trust=trust, ledger=book, manifest_only=True)
     if not verdict.ok or verdict.manifest is None:
         failed = next(check for check in verdict.checks if check.status == "fail")
         return Incoming(
