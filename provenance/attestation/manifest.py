@@ -139,6 +139,10 @@ class LedgerReference:
     digest: Sha256
     key: Text = ""
 
+    def recorders(self, signers: tuple[str, ...]) -> tuple[str, ...]:
+        """Which signers may be the recorder: a key that is named and did not sign is nobody's word."""
+        return (self.key,) if self.key in signers else signers
+
     def to_json(self) -> dict[str, Any]:
         """The manifest's members: sequence, digest, and key where it is known."""
         return {name: value for name, value in asdict(self).items() if value != ""}

@@ -352,11 +352,9 @@ def _ledgers(given: Ledger | LedgerSummary, case: _Case) -> Iterator[tuple[Path 
 def signed_end(manifest: Manifest, digests: tuple[str, ...], keyids: tuple[str, ...], trust: TrustPolicy) -> SignedEnd:
     """What a verified manifest says of its run's start and end, to be compared with a ledger.
 
-    A key that it names as its recorder's, and that did not sign it, is nobody's word: then each signer may be it. Of an
-    earlier release, which names none, the first signature is taken for the recorder's.
+    Of an earlier release, which names no recorder's key, the first signature is taken for the recorder's.
     """
-    named = manifest.ledger.key
-    recorders = (named,) if named in keyids else keyids if named else keyids[:1]
+    recorders = manifest.ledger.recorders(keyids if manifest.ledger.key else keyids[:1])
     return SignedEnd(
         run=manifest.invocation_id,
         start=(manifest.ledger.sequence, manifest.ledger.digest),

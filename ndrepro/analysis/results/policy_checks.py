@@ -63,8 +63,7 @@ def with_policy(
         ended = moment(verdict.manifest.finished_on)
         signed: list[_Signed] = [(keyid, ended) for keyid in verdict.keyids]
         signed += [((each.identity, each.issuer), each.signed_on) for each in keyless]
-        named = verdict.manifest.ledger.key
-        recorders = (named,) if named in verdict.keyids else verdict.keyids
+        recorders = verdict.manifest.ledger.recorders(verdict.keyids)
         case = _Case(policy, trust, _name(verdict.manifest), tuple(signed), recorders)
         found = [*_signatures(case), *_verdicts(case, verdict, folder)]
     except ProvenanceError as error:

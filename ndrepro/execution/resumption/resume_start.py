@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from ndrepro.execution.resumption.checkpoint_record import BoundCheckpoint, bound_checkpoints, bound_requests
 from ndrepro.execution.resumption.recorded_states import checkpoint_state, expect_state
@@ -27,6 +26,7 @@ from provenance.attestation.ledger import Ledger
 from provenance.attestation.manifest import REPRODUCED_RUN, Manifest
 from provenance.attestation.statement import Statement
 from provenance.attestation.trust import TrustedKey, TrustPolicy
+from provenance.attestation.verdict import Verdict
 from provenance.attestation.verify import verify
 from provenance.errors import ProvenanceError, StorageError
 from provenance.formats.digest import file_digest
@@ -43,28 +43,33 @@ class ResumeStart:
     refused: tuple[str, ...]
 
 
-def begun_here(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> bool:
-    """Whether what is in a run's folder is of this machine's recorder: by the ledger the own key ended the run with its
-    manifest, or, where it has none, began an attempt with its request.
-    """
-    own, request = ledger.entries_of(folder.root.name, trust.own_keys()), file_digest(folder.request).sha256
-    if not folder.manifest.exists():
-        return request in bound_requests(own)
-    verdict = verify(folder.manifest, trust=trust, manifest_only=True)
-    signed = verdict.manifest and _artifact(verdict.manifest, folder, folder.request)
-    return signed == request and ended_here(verdict, own)
-
-
 def began_for_itself(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> bool:
-    """Whether this machine's recorder made what is there (``begun_here``), and not to repeat another run, whose author
-    chose all in it.
+    """Whether this machine's recorder made what is in a run's folder, its request too, and not to repeat another run,
+    whose author chose all in it.
     """
+    own, verdict = _told(folder, ledger, trust)
+    if folder.origin.exists() or any(ORIGIN in each.fields for each in own):
+        return False
+    if verdict is not None:  # from the list an entry may have been removed
+        manifest = verdict.manifest
+        if manifest is None or manifest.dependency(REPRODUCED_RUN) is not None:
+            return False
+        if _artifact(manifest, folder, folder.request) != _digest_of_request(folder):
+            return False
+    return _begun_here(folder, own, verdict)
+
+
+def _told(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> tuple[list[Entry], Verdict | None]:
+    """What the own keys signed of a run in the ledger, and the verdict on its manifest, where it has one."""
     own = ledger.entries_of(folder.root.name, trust.own_keys())
-    repeats = folder.origin.exists() or any(ORIGIN in each.fields for each in own)
-    if folder.manifest.exists():  # from the list an entry may have been removed
-        manifest = verify(folder.manifest, trust=trust, manifest_only=True).manifest
-        repeats = repeats or manifest is None or manifest.dependency(REPRODUCED_RUN) is not None
-    return not repeats and begun_here(folder, ledger, trust)
+    return own, verify(folder.manifest, trust=trust, manifest_only=True) if folder.manifest.exists() else None
+
+
+def _begun_here(folder: RunFolder, own: Sequence[Entry], verdict: Verdict | None) -> bool:
+    """Whether by the ledger the own key ended the run with its manifest, or, where it has none, began an attempt with
+    its request.
+    """
+    return ended_here(verdict, own) if verdict else _digest_of_request(folder) in bound_requests(own)
 
 
 def choose_start(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> ResumeStart:
@@ -78,15 +83,18 @@ def choose_start(folder: RunFolder, ledger: Ledger, trust: TrustPolicy) -> Resum
     own_keys = {key.keyid for key in trust.own_keys()}
     _expect_own(folder, [key for key in keys if key.base64 in {entry.key for entry in entries}], own_keys)
     _expect_origin(folder, entries)
-    own = begun_here(folder, ledger, trust)
+    own = _begun_here(folder, *_told(folder, ledger, trust))
     manifest = _last_manifest(folder, keys, own_keys, own=own)
     bound: Mapping[int, BoundCheckpoint] = {}
     if manifest is not None:
-        _expect_request(folder, _artifact(manifest, folder, folder.request))
-    elif any(entry.key for entry in entries) and not own:
-        _refuse_request(folder)
+        is_known = _artifact(manifest, folder, folder.request) == _digest_of_request(folder)
     else:
+        is_known = own or not any(entry.key for entry in entries)
         bound = bound_checkpoints(entries)
+    if not is_known:
+        raise CheckpointError(
+            f"{folder.request}: not the request that was signed", "get the original file, or start a new run"
+        )
     refused: list[str] = []
     for step in reversed(folder.checkpoint_steps()):
         try:
@@ -155,15 +163,8 @@ def _artifact(manifest: Manifest, folder: RunFolder, path: Path) -> str | None:
     return None if signed is None else signed.sha256
 
 
-def _expect_request(folder: RunFolder, *signed: str | None) -> None:
-    if file_digest(folder.request, follow_symlinks=False).sha256 not in signed:
-        _refuse_request(folder)
-
-
-def _refuse_request(folder: RunFolder) -> NoReturn:
-    raise CheckpointError(
-        f"{folder.request}: not the request that was signed", "get the original file, or start a new run"
-    )
+def _digest_of_request(folder: RunFolder) -> str:
+    return file_digest(folder.request, follow_symlinks=False).sha256
 
 
 def _expect_signed(folder: RunFolder, manifest: Manifest, step: int) -> None:

@@ -14,6 +14,7 @@ import pytest
 from program_projects import current_folder
 from strange_programs import CONFINED, Stranger, manifest_of, statuses
 
+from ndrepro.protocol.layout import RunFolder
 from ndrepro.protocol.program_record import OTHER_PATHS, ProgramRecord, other_paths
 from provenance.attestation.manifest import DATASET
 from provenance.errors import ProvenanceError
@@ -40,6 +41,17 @@ def _author(top: Path, names: tuple[str, ...] = NAMES) -> tuple[Stranger, Path]:
     for name, leads in LINKS.items():
         (author.root / name).symlink_to(disk / leads)
     return author, disk
+
+
+def _claim(author: Stranger, run: RunFolder, paths: list[dict[str, str]], only: str = "") -> None:
+    """Sign the run again with other paths of its declared data, or of those alone."""
+    changed = [
+        replace(each, annotations={**(each.annotations or {}), OTHER_PATHS: paths})
+        if each.name.startswith(f"{DATASET}{only}")
+        else each
+        for each in manifest_of(run).dependencies
+    ]
+    author.claim(run, dependencies=tuple(changed))
 
 
 @pytest.mark.parametrize("declared", ["as they lie", "by a link"])
@@ -72,13 +84,7 @@ def test_a_part_of_declared_data_that_is_not_listed_does_not_verify(tmp_path: Pa
     author, disk = _author(tmp_path)
     run = author.record(outputs=("o.txt",), data=(disk / "imagenet",))
     for part in ("..", "../..", "/etc", "none", "train/2.txt"):
-        changed = [
-            replace(each, annotations={**(each.annotations or {}), OTHER_PATHS: [{"path": "train", "part": part}]})
-            if each.name.startswith(DATASET)
-            else each
-            for each in manifest_of(run).dependencies
-        ]
-        author.claim(run, dependencies=tuple(changed))
+        _claim(author, run, [{"path": "train", "part": part}])
         with pytest.raises(ProvenanceError, match="which is not listed"):
             author.reproduce(run)
 
@@ -92,13 +98,7 @@ def test_data_take_the_place_of_nothing_that_a_sandbox_has(tmp_path: Path, path:
     author, disk = _author(tmp_path)
     run = author.record(outputs=("o.txt",), data=(disk / "imagenet",))
     named = [{"path": path, "part": "one.txt"}]
-    changed = [
-        replace(each, annotations={**(each.annotations or {}), OTHER_PATHS: named})
-        if each.name.startswith(DATASET)
-        else each
-        for each in manifest_of(run).dependencies
-    ]
-    author.claim(run, dependencies=tuple(changed))
+    _claim(author, run, named)
     try:
         found = author.reproduce(run)
     except ProvenanceError:
@@ -156,13 +156,7 @@ def test_what_else_is_at_such_a_path_is_not_taken_for_the_data(tmp_path: Path, t
         data = (easy, disk / "imagenet")
     run = author.record(outputs=("o.txt",), data=data)
     named = [{"path": "/x/data" if taken == "by other data elsewhere" else "here", "part": "."}]
-    changed = [
-        replace(each, annotations={**(each.annotations or {}), OTHER_PATHS: named})
-        if each.name.startswith(DATASET)
-        else each
-        for each in manifest_of(run).dependencies
-    ]
-    author.claim(run, dependencies=tuple(changed))
+    _claim(author, run, named)
     found = author.reproduce(run, data=tmp_path)
     assert found.verdict == "undecided" and "by which it was found" in str(found.plan.differences)
 
@@ -179,13 +173,7 @@ def test_data_are_not_said_to_be_where_other_data_are(tmp_path: Path, named: str
     other = (
         {"path": str(easy / "one.txt"), "part": "one.txt"} if named == "below" else {"path": str(tmp_path), "part": "."}
     )
-    changed = [
-        replace(each, annotations={**(each.annotations or {}), OTHER_PATHS: [other]})
-        if each.name == f"{DATASET}{disk / 'imagenet'}"
-        else each
-        for each in manifest_of(run).dependencies
-    ]
-    author.claim(run, dependencies=tuple(changed))
+    _claim(author, run, [other], only=str(disk / "imagenet"))
     handed = tmp_path / "handed"
     handed.mkdir()
     for path in (easy, disk):
@@ -214,13 +202,7 @@ def test_an_input_does_not_take_the_place_of_data(tmp_path: Path) -> None:
     easy.write_text("easy")
     run = author.record(outputs=("o.txt",), data=(disk / "imagenet",))
     named = [{"path": str(easy), "part": "one.txt"}]
-    changed = [
-        replace(each, annotations={**(each.annotations or {}), OTHER_PATHS: named})
-        if each.name.startswith(DATASET)
-        else each
-        for each in manifest_of(run).dependencies
-    ]
-    author.claim(run, dependencies=tuple(changed))
+    _claim(author, run, named)
     handed = tmp_path / "handed"
     handed.mkdir()
     for path in (disk, easy.parent):
